@@ -15,10 +15,10 @@ from schemas.parsers import dialects
 from schemas.parsers.unsupported import unsupported
 
 AUTO = "auto"
-"""In place of a dialect's name before a path; in the header `dialect` of a line that nobody claims."""
+"""In place of a dialect's name before a path; in the header `dialect` of a line that no dialect claims."""
 UNCLAIMED = "no dialect claims this line"
 HEADER = b"#"
-"""Lines that begin so may say what the columns of the rows below are (`Framing.context`)."""
+"""Lines that begin so may name the columns of the rows below (`Framing.context`)."""
 
 
 def unclaimed(raw: bytes) -> Reject:

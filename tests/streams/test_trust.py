@@ -15,7 +15,7 @@ from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
 from tests.factories import latest, listing
 from tests.sample import SampleLine, sample
-from tests.schemas.parsers.windows.windows_events import judged
+from tests.schemas.parsers.windows.windows_events import verdict_of
 from tests.schemas.parsers.windows.windows_shippers import winlogbeat
 from tests.windows_lines import connection_line, mode_line
 
@@ -79,7 +79,7 @@ def test_forged_verdicts_change_nothing() -> None:
         ("sensor", MODE, True),
         ("sensor", REQUEST, False),
         ("winlog", mode_line("dev", 0, ProtectionMode.OFF), True),
-        ("winlog", winlogbeat(1126, judged()), True),
+        ("winlog", winlogbeat(1126, verdict_of()), True),
         ("winlog", connection_line("dev", 0, 1_000), False),
     ],
 )

@@ -52,12 +52,14 @@ def vendor_and_product(text: str) -> tuple[str, str]:
 def common_security_log(text: str) -> Formatted:
     """Return a row of `CommonSecurityLog` as the CEF message that it was. Raises msgspec's errors."""
     row = {name: str(value) for name, value in _decode(text).items() if value.__class__ in (str, int)}
-    told = {key: row[name] for name, key in CEF_KEYS.items() if row.get(name)}
+    fields = {key: row[name] for name, key in CEF_KEYS.items() if row.get(name)}
     for pair in row.get("AdditionalExtensions", "").split(";", PAIRS_MAX)[:PAIRS_MAX]:
         key, equals, value = pair.strip().partition("=")
         if equals and key in EXTENSIONS:
-            told.setdefault(key, value)
+            fields.setdefault(key, value)
     time = next((row[name] for name in TIMES if row.get(name)), "")
     if time:
-        told["rt"] = time
-    return Formatted(row.get("DeviceVendor", ""), row.get("DeviceProduct", ""), row.get("DeviceEventClassID", ""), told)
+        fields["rt"] = time
+    return Formatted(
+        row.get("DeviceVendor", ""), row.get("DeviceProduct", ""), row.get("DeviceEventClassID", ""), fields
+    )

@@ -25,6 +25,7 @@ import msgspec
 from schemas.clock import parse_micros, us_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
 from schemas.parsers.common.quoting import QUOTED
+from schemas.parsers.common.rejects import UNREADABLE
 
 _ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _NEW = re.compile(
@@ -39,9 +40,8 @@ _OLD = re.compile(
 )
 _PRIORITY = re.compile(r"<\d{1,3}> ?")
 _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-Told = TypeVar("Told")
+Decoded = TypeVar("Decoded")
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
@@ -113,7 +113,7 @@ def carried(raw: bytes) -> Carried:
         if any(member in raw for member in _MEMBERS):
             try:
                 shipped = _SHIPPED.decode(raw)
-            except _UNREADABLE:
+            except UNREADABLE:
                 return Carried(raw.decode("utf-8", "replace"), "", 0)
             if shipped.line:
                 inner = _without_header(shipped.line.rstrip("\r\n"))
@@ -131,7 +131,7 @@ carried_again = lru_cache(maxsize=1)(carried)
 """The same for `claims`: each dialect is asked about the same line, so the last line is remembered."""
 
 
-def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
+def uncarried(raw: bytes, decode: Callable[[bytes], Decoded]) -> Decoded | None:
     """Decode JSON that nothing carried, nearly always, and fast; None if `carried` has to look at the line.
 
     ASCII needs no replacement. The caller looks for a shipper's `message` and for Azure's columns in what was decoded.
@@ -140,7 +140,7 @@ def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
         return None
     try:
         return decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

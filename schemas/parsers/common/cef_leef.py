@@ -3,8 +3,8 @@
     CEF:0|Vendor|Product|version|class|name|severity|key=value key=value        values may hold spaces
     LEEF:1.0|Vendor|Product|version|event|key=value<tab>key=value
 
-A `=` in a value should have a backslash before it, and often has none. What a client says of itself may therefore look like
-further pairs: what stands before it counts, and of what is told twice behind it nothing does.
+A `=` in a value should have a backslash before it, and often has none. A client's own text may therefore look like further
+pairs: pairs before it count; of those behind it, a key that occurs twice does not.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Formatted(NamedTuple):
     vendor: str
     product: str
     event: str
-    told: dict[str, str]
+    fields: dict[str, str]
 
 
 def formatted(text: str) -> Formatted | None:
-    """What a line in one of the formats tells, whatever stands before; None of any other.
+    """Return the vendor, product, event and pairs of a line in one of the formats; None for any other line.
 
     `CEF:` may be missing, as some relays take it for a tag.
     """
@@ -58,23 +58,23 @@ def formatted(text: str) -> Formatted | None:
 
 
 def names(text: str, beginning: str) -> bool:
-    """Whether a line is of this vendor and product (`Vendor|Product`), told cheaply."""
+    """Return whether a line is of this vendor and product (`Vendor|Product`), at a low cost."""
     begin = _BEGIN.match(text)
     return begin is not None and text.startswith(beginning, begin.end())
 
 
 def _pairs(text: str) -> dict[str, str]:
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     sure: set[str] = set()
     for key, value in _tabbed(text) if "\t" in text.strip() else _spaced(text):
-        if key not in told:
+        if key not in fields:
             written = value.strip()
-            told[key] = unescaped(written[:VALUE_CHARS_MAX], "=|") if "\\" in written else written
+            fields[key] = unescaped(written[:VALUE_CHARS_MAX], "=|") if "\\" in written else written
         elif key not in sure:
-            told[key] = ""
+            fields[key] = ""
         if key in CLIENTS_OWN and not sure:
-            sure = set(told)
-    return told
+            sure = set(fields)
+    return fields
 
 
 def _tabbed(text: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Events that somebody passes on inside a JSON object or list of his own, or behind a header.
+"""Events that a shipper passes on inside a JSON object or list of its own, or behind a header.
 
 What is in front of proxies' lines of text, and who put it there: `schemas.parsers.common.carriers`.
 
@@ -11,7 +11,7 @@ What is in front of proxies' lines of text, and who put it there: `schemas.parse
 | Cribl, Splunk's forwarders | `_raw` |
 | Splunk's HTTP event collector, AWS Network Firewall | `event` |
 | Splunk's add-on for Event Hubs | `body` |
-| Vector's Windows source, told to keep it | `xml` |
+| Vector's Windows source, if set to keep it | `xml` |
 | Fluent Bit's tail, Docker's log files | `log` |
 | Wazuh's archive | `full_log`; in `data` as an object whose numbers are texts |
 | journald, syslog-ng | `MESSAGE` |
@@ -31,6 +31,8 @@ from typing import TypeVar
 
 import msgspec
 
+from schemas.parsers.common.rejects import UNREADABLE
+
 Line = TypeVar("Line")
 
 LONG_BYTES = 16_384
@@ -39,7 +41,6 @@ DEPTH_MAX = 3
 """So many carriers may be around an event."""
 ELEMENTS_MAX = 10_000
 """A longer list is not taken apart."""
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NONE = msgspec.Raw(b"")
 
 

@@ -1,6 +1,6 @@
 """W3C's extended log format (w3.org/TR/WD-logfile): a row means nothing without the `#Fields` above it.
 
-So each row becomes JSON with the fields' names, in lower case, as its keys. `-` is left out: it says that there is nothing.
+So each row becomes JSON with the fields' names, in lower case, as its keys. `-` stands for no value and is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.parsers.common.quoting import INSIDE
 
 DIRECTIVE = re.compile(rb"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
 FIELDS_MAX = 256
-"""No format has more; a line of directives that has says nothing."""
+"""No format has more fields; a directive with more is ignored."""
 
 _FIELDS = b"#Fields:"
 _NAME = re.compile(r"[A-Za-z][\x21-\x7e]{0,80}")
@@ -40,7 +40,7 @@ class FieldRows:
         del start
         if DIRECTIVE.match(line):
             if line.startswith(_FIELDS):
-                self._heard(line[len(_FIELDS) :])
+                self._read_directive(line[len(_FIELDS) :])
             return []
         return [(self._row(line) if self._names else None) or line]
 
@@ -48,7 +48,7 @@ class FieldRows:
         """Nothing is held back."""
         return []
 
-    def _heard(self, written: bytes) -> None:
+    def _read_directive(self, written: bytes) -> None:
         """Take in what fields there are from here on; it may stand in the middle of a file as well."""
         self._is_tabbed = b"\t" in written.strip()
         names = written.decode("latin-1").lower().split()

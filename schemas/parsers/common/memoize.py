@@ -12,11 +12,14 @@ from typing import TypeVar
 
 LINES_MAX = 32
 LINE_BYTES_MAX = 16_384
-"""A longer line is read anew each time, so that nobody's lines fill the memory."""
+"""A longer line is read again each time, so that long lines do not fill the memory."""
 Read = TypeVar("Read")
 
 
 def read_once(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
-    """The same as `read`, which depends on the line alone, and whose answer nobody changes. What it raises is raised again."""
+    """Return `read` with a memory of its last results.
+
+    `read` must depend on the line alone; errors are raised again.
+    """
     remembered = lru_cache(maxsize=LINES_MAX)(read)
     return lambda raw: remembered(raw) if len(raw) <= LINE_BYTES_MAX else read(raw)

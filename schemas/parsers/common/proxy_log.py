@@ -1,7 +1,8 @@
 """What the logs of all proxies have in common: addresses, counts and times as text, and what was asked for.
 
-A request that a proxy was asked to send on is a CONNECT, or has an absolute URI as its target (RFC 9112 section 3.2); any other
-was made to the machine itself, as to a web server, and tells of no destination.
+A request that a proxy was asked to send on is a CONNECT, or has an absolute URI as its target (RFC 9112 section 3.2);
+any other
+was made to the machine itself, as to a web server, and names no destination.
 """
 
 from __future__ import annotations
@@ -11,24 +12,25 @@ from collections.abc import Callable
 from functools import lru_cache
 from zlib import crc32
 
-import msgspec
-
 from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority, without_userinfo
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.dialect import Sensor, SensorKind
-from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.dialect import Dates, Dialect, Framing, Sensor, SensorKind
+from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reject
 from schemas.logins import has_userinfo
 from schemas.parsers.common.carriers import Carried, carried
+from schemas.parsers.common.memoize import read_once
+from schemas.parsers.common.rejects import FAULTS, reject_of
+from schemas.parsers.common.values import PORT_MAX, STATUS_MAX
 
-PORT_MAX = 65_535
 COUNT_DIGITS_MAX = 18
 """A larger number of bytes or milliseconds is none, and would not fit where rows and state keep it."""
 ADDRESS_CHARS_MAX = 64
-STATUS_MAX = 999
 CONNECT = "CONNECT"
 NO_TUNNEL = 300
 """From this status on a CONNECT made no tunnel (RFC 9110 section 9.3.6)."""
 SIGN_IN = 407
+GATEWAY_FAILED = frozenset({502, 503, 504})
+"""Statuses of a gateway that got no answer (RFC 9110 section 15.6), be it the proxy or a server."""
 METHOD_CHARS_MAX = 64
 PAIRS_MAX = 32_768
 """Pairs of `key=value` that are read of a line. A client writes some of them itself: 64 KiB of header fields hold 21,845."""
@@ -36,8 +38,8 @@ PORTS = {"http": 80, "https": 443, "ftp": 21, "tunnel": 443, "ws": 80, "wss": 44
 """Default ports of the schemes that proxies write; `tunnel` is Cisco's for CONNECT."""
 INTERNAL = frozenset({"cache_object", "internal", "mgr"})
 """Schemes of requests to the proxy about itself."""
-_UNTOLD = PORT_MAX + 1
-"""Stands for a port that is not written; none that is can be as high."""
+_NO_PORT = PORT_MAX + 1
+"""Stands for a port that is not written. A port that is written is lower."""
 _TARGET = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]{0,19})://)?([^/?#\\]*)(\\?)")
 SCHEME_CHARS_MAX = len("://") + 20
 """A scheme of so many characters with what follows it."""
@@ -52,41 +54,41 @@ MONTHS = {
 }
 
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding JSON raises."""
+def proxy_dialect(
+    name: str,
+    parse: Callable[[bytes], Parsed],
+    claims: Callable[[bytes], bool],
+    *,
+    title: str,
+    gives: str,
+    written_at: Callable[[bytes], Micros] | None = None,
+    device_of: Callable[[bytes], str] | None = None,
+    framing: Callable[[Dates], Framing] | None = None,
+) -> Dialect:
+    """Declare the log of a proxy, a dialect with one sensor of its name.
 
-
-def proxy_log(name: str) -> Sensor:
-    """Declare the sensor that a proxy's log is."""
-    return Sensor(name, SensorKind.PROXY_LOG, (ProxyLogged,))
-
-
-class Unread(ValueError):
-    """A line that cannot be read, and why."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+    Without `written_at` and `device_of` a line is parsed for its time and its client's address.
+    """
+    parse_once = read_once(parse)
+    return Dialect(
+        name,
+        parse,
+        written_at or (lambda raw: time_in(parse_once(raw))),
+        device_of or (lambda raw: device_in(parse_once(raw))),
+        title=title,
+        gives=gives,
+        claims=claims,
+        sensors=(Sensor(name, SensorKind.PROXY_LOG, (ProxyLogged,)),),
+        framing=framing,
+    )
 
 
 def guarded(raw: bytes, read: Callable[[Carried], Parsed]) -> Parsed:
-    """Read one line, whatever carried it; what cannot be read is a reject."""
+    """Return what `read` makes of a line without its carrier, or a reject."""
     try:
         return read(carried(raw))
-    except (ValueError, OverflowError) as error:
-        return refused(error, raw)
-
-
-def refused(error: ValueError | OverflowError, raw: bytes) -> Reject:
-    """The reject for what went wrong while reading."""
-    return Reject(error.reason if isinstance(error, Unread) else Reason.BAD_VALUE, str(error), raw)
-
-
-def unread(error: Exception) -> Unread:
-    """What a decoder of JSON says, in our words."""
-    if not isinstance(error, msgspec.ValidationError):
-        return Unread(Reason.MALFORMED, str(error) or type(error).__name__)
-    return Unread(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error))
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def device_in(parsed: Parsed) -> str:
@@ -233,8 +235,8 @@ def _destination(target: str, default_port: int) -> tuple[str, int]:
     if backslash or not authority:
         return "", 0
     written = PORTS.get(scheme.lower(), 0) if scheme else default_port
-    host, number = split_authority(without_userinfo(authority), written or _UNTOLD)
-    return (host, 0 if number == _UNTOLD else number) if host != "-" else ("", 0)
+    host, number = split_authority(without_userinfo(authority), written or _NO_PORT)
+    return (host, 0 if number == _NO_PORT else number) if host != "-" else ("", 0)
 
 
 _remembered = lru_cache(maxsize=16_384)(_destination)
@@ -245,8 +247,8 @@ def host_of(name: str) -> str:
     return destination(CONNECT, f"[{name}]" if ":" in name and name.count(":") > 1 and name[0] != "[" else name)[0]
 
 
-def told_nothing(method: str, target: str) -> str:
-    """Why a request tells of no destination; "" if it may."""
+def ignored_kind(method: str, target: str) -> str:
+    """Return the kind as which a request without a destination is ignored; "" if it may name one."""
     if method in ("-", "") or target[:6] in ("-", "", "error:"):
         return "no_request"
     if method == CONNECT:
@@ -283,7 +285,7 @@ def logged(
 ) -> ProxyLogged | Ignored:
     """Return the event, or why there is none. `line`: without its carrier; `asked`: the destination if the target lacks it."""
     if asked is None:
-        kind = told_nothing(method, target)
+        kind = ignored_kind(method, target)
         if kind:
             return Ignored(client, at, kind)
         asked = destination(method, target)

@@ -1,6 +1,6 @@
 """Syslog headers without a year (RFC 3164), for lines that have no other time: `<134>Nov  3 12:41:27 gw-1 vendor=…`.
 
-A file's last change tells the year, as a line is not younger than that, and the reading machine's settings the zone. So the
+A file's last change gives the year, as no line is younger, and the reading machine's settings the zone. So the
 time is put into the header when the line is read from its file: `<134>2020-11-03T12:41:27.000000Z gw-1 vendor=…`. If year or
 zone is not certain, the line stays as it is. A line from another source than a file does, too.
 """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from schemas.events import TEXT_CHARS_MAX
+from schemas.parsers.common.rejects import Missing
+
 Scalar = str | int | float | bool | None
 """A value as shipped: a string, in some shapes also a number or a truth value."""
 NUMBER_DIGITS_MAX = 10
-
-
-class Missing(ValueError):
-    """An event lacks what everything rests on."""
+PORT_MAX = 65_535
+PID_MAX = 2**32
+COUNT_MAX = 2**62
+"""A larger number of bytes or packets is refused: it must fit where rows and state keep it."""
+STATUS_MAX = 999
 
 
 def text(value: object) -> str:
@@ -17,7 +21,7 @@ def text(value: object) -> str:
         return "" if value == "-" else value
     if value is None:  # often, and as fast
         return ""
-    return str(value) if isinstance(value, (int, float)) else ""  # a union would be built anew each time
+    return str(value) if isinstance(value, (int, float)) else ""  # a union would be built each time
 
 
 def needed(value: object, name: str) -> str:
@@ -37,3 +41,20 @@ def number(value: object, what: str, largest: int) -> int:
     if value.__class__ is int and 0 <= value <= largest:  # a truth value is of another class
         return value
     raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")
+
+
+def maybe_number(value: object, what: str, largest: int) -> int | None:
+    """Return a whole number, None if there is no value. Raises ValueError."""
+    if value.__class__ is int and 0 <= value <= largest:  # nearly always, and fast
+        return value
+    return number(value, what, largest) if text(value) else None
+
+
+def short(written: str | None) -> str:
+    """Return the first TEXT_CHARS_MAX characters, "" for None."""
+    return written[:TEXT_CHARS_MAX] if written else ""
+
+
+def device_name(name: str | None) -> str:
+    """Return the name of a machine as it identifies a device: lower case, without a final dot; "" for None."""
+    return name.strip().rstrip(".").lower() if name else ""

@@ -1,1 +1,1 @@
-"""Events in the Elastic Common Schema: one shape for whoever writes them. The dialect `ecs` reads them."""
+"""Events in the Elastic Common Schema: one shape for all agents. The dialect `ecs` reads them."""

@@ -28,13 +28,12 @@ from schemas.events import (
     Micros,
     Parsed,
     Process,
-    Reason,
-    Reject,
     TlsName,
 )
 from schemas.parsers.common.memoize import read_once
-from schemas.parsers.common.values import Missing, Scalar, number, text
-from schemas.parsers.elastic.line import UNREADABLE, Line, read, several
+from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
+from schemas.parsers.common.values import COUNT_MAX, PID_MAX, STATUS_MAX, maybe_number, number, short, text
+from schemas.parsers.elastic.line import Line, read, several
 from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
 
 SENSOR = Sensor(
@@ -61,9 +60,6 @@ ACCEPTED = frozenset({"connection_accepted", "accepted-connection-from", "bound-
 ENDED = frozenset({"disconnect_received", "socket_closed"})
 INBOUND = frozenset({"ingress", "inbound", "incoming", "listening"})
 LOOKUPS = frozenset({"lookup_requested", "lookup_result", "dns_query"})
-COUNT_MAX = 2**62
-PID_MAX = 2**32
-STATUS_MAX = 999
 REFUSAL_PACKETS = 1
 """A host that refuses a connection answers with one packet."""
 REMEMBERED_BYTES_MAX = 2_048
@@ -79,7 +75,7 @@ _ORIGINAL = re.compile(
     rb'"(?:message|original|event\.original)": ?"\{[^{}]{0,1000}?'
     rb'\\"(?:flow_id|uid|id[._]orig_h|hostIdentifier|process_[a-z]+)\\":'
 )
-"""The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it tells more, so it is read instead."""
+"""The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it holds more, so it is read instead."""
 _ORIGINAL_MARKS = (b'flow_id\\"', b'uid\\"', b'orig_h\\"', b'hostIdentifier\\"', b"process_")
 """One of these is in what `_ORIGINAL` finds; plain searches for them take less time in a run of quotes."""
 _PARTS = {kind: msgspec.json.Decoder(kind) for kind in (FlowPart, Http, ProcessPart, Tls, Url, User)}
@@ -95,14 +91,8 @@ def parse(raw: bytes) -> Parsed:
         kind = _kind(line)
         handler = HANDLERS.get(kind)
         return handler(line) if handler is not None else _ignored(line, kind)
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
-    except UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _kind(line: Line) -> str:
@@ -159,8 +149,8 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
         flow,
         started,
         ended,
-        _count(source.bytes, "source.bytes"),
-        _count(destination.bytes, "destination.bytes"),
+        maybe_number(source.bytes, "source.bytes", COUNT_MAX) or 0,
+        maybe_number(destination.bytes, "destination.bytes", COUNT_MAX) or 0,
         _answered(destination) or False,
         line.is_turned,
         False,
@@ -170,16 +160,16 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
 
 
 def _answered(server: End) -> bool | None:
-    """Whether the server took the connection; None where nothing tells."""
+    """Return whether the server took the connection; None if unknown."""
     if server.packets is not None:
-        return _count(server.packets, "destination.packets") > REFUSAL_PACKETS
-    return _count(server.bytes, "destination.bytes") > 0 if server.bytes is not None else None
+        return (maybe_number(server.packets, "destination.packets", COUNT_MAX) or 0) > REFUSAL_PACKETS
+    return (maybe_number(server.bytes, "destination.bytes", COUNT_MAX) or 0) > 0 if server.bytes is not None else None
 
 
 def _http(line: Line) -> Parsed:
     http, url = _part(line.http, Http), _part(line.url, Url)
     written = _text_of(line.request) or (http.request.body.content if http.request.body else None) or ""
-    message = _REQUEST_LINE.match(written) if written else None  # Packetbeat sends it only when told to
+    message = _REQUEST_LINE.match(written) if written else None  # Packetbeat sends it only if it is set to
     method = message[1] if message else (http.request.method or "").upper()
     if not method:
         return _ignored(line, "http_no_request")
@@ -193,25 +183,28 @@ def _http(line: Line) -> Parsed:
     else:
         target = url.original or _origin_form(url)
     host = header or url.domain or destination.domain or ""
-    told_apart = zlib.crc32(f"{method} {target} {host}".encode("utf-8", "replace"))
+    request_id = zlib.crc32(f"{method} {target} {host}".encode("utf-8", "replace"))
     return HttpExchange(
         line.device(),
         line.at(),
         flow,
-        told_apart,
+        request_id,
         method[:TEXT_CHARS_MAX],
         target,
         split_url(host)[0] if host else "",
         number(status, "status_code", STATUS_MAX) or None
         if (status := http.response.status_code) is not None
         else None,
-        f"ecs/http/{flow.local_port}/{line.timestamp}/{told_apart:08x}",
+        f"ecs/http/{flow.local_port}/{line.timestamp}/{request_id:08x}",
         SENSOR.name,
     )
 
 
 def _authority(url: Url, server: End) -> str:
-    """Where a tunnel was to go, from the Host header. One without port shows the proxy's own port: then nobody knows which."""
+    """Return where a tunnel was to go, from the Host header; "" if unknown.
+
+    One without port shows the proxy's own port.
+    """
     port = text(url.port) or "80"
     if url.original or not url.domain or port == text(server.port):
         return url.original or ""
@@ -219,13 +212,19 @@ def _authority(url: Url, server: End) -> str:
 
 
 def _origin_form(url: Url) -> str:
-    """Path and query. `url.full` is put together with the port of whoever was connected to, so it is not used."""
+    """Return path and query.
+
+    `url.full` is put together with the port of the machine connected to, so it is not used.
+    """
     path = url.path or "/"
     return f"{path}?{url.query}" if url.query else path
 
 
 def _tls(line: Line) -> TlsName:
-    """Nothing tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    """Return the server name.
+
+    No field shows whether the hello came through a tunnel: a CONNECT on the same connection does.
+    """
     flow = line.tcp_flow()
     name = _part(line.tls, Tls).client.server_name
     sni = split_url(name)[0] if name else ""
@@ -233,7 +232,7 @@ def _tls(line: Line) -> TlsName:
 
 
 def _connection(line: Line) -> Parsed:
-    """What an endpoint's own sensor tells of a connection: its beginning, its end, or all of it."""
+    """Read an endpoint sensor's record of a connection: its beginning, its end, or all of it."""
     event, action = line.event, (line.event.action or "").lower()
     if action == "http_request":
         return _http(line)
@@ -269,7 +268,10 @@ def _ended(line: Line, action: str) -> Parsed:
     if not line.network.direction and not line.own_name():
         return _ignored(line, "network_no_direction")
     flow, source, destination, at = line.tcp_flow(), line.source, line.destination, line.at()
-    sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
+    sent, received = (
+        maybe_number(source.bytes, "source.bytes", COUNT_MAX) or 0,
+        maybe_number(destination.bytes, "destination.bytes", COUNT_MAX) or 0,
+    )
     event_id = _event_id("end", flow, line.timestamp)
     answered = destination.bytes is None or received > 0
     return FlowSummary(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id, SENSOR.name)
@@ -291,7 +293,7 @@ def _process(line: Line) -> Process | None:
 
 def _process_of(process: bytes, owner: bytes) -> Process | None:
     part, user = _part(process, ProcessPart), _part(owner, User)
-    pid, path = number(part.pid, "process.pid", PID_MAX) if text(part.pid) else None, part.executable or ""
+    pid, path = maybe_number(part.pid, "process.pid", PID_MAX), part.executable or ""
     name = part.name or path.rpartition("/" if path.startswith("/") else "\\")[2]
     if pid is None and not name:
         return None
@@ -300,18 +302,18 @@ def _process_of(process: bytes, owner: bytes) -> Process | None:
     sid = text(user.id)
     return Process(
         pid,
-        name[:TEXT_CHARS_MAX],
-        path[:TEXT_CHARS_MAX],
-        _command_line(part)[:TEXT_CHARS_MAX],
+        short(name),
+        short(path),
+        short(_command_line(part)),
         _time(part.start or part.created),
-        _short(user.name),
-        _short(user.domain),
-        sid[:TEXT_CHARS_MAX] if sid.startswith(SID_PREFIX) else "",
-        number(parent_pid, "parent's PID", PID_MAX) if text(parent_pid) else None,
-        _short(parent.name) if parent else "",
-        _short(hashes.sha1) if hashes else "",
-        _short(hashes.sha256) if hashes else "",
-        _short(hashes.md5) if hashes else "",
+        short(user.name),
+        short(user.domain),
+        short(sid) if sid.startswith(SID_PREFIX) else "",
+        maybe_number(parent_pid, "parent's PID", PID_MAX),
+        short(parent.name) if parent else "",
+        short(hashes.sha1) if hashes else "",
+        short(hashes.sha256) if hashes else "",
+        short(hashes.md5) if hashes else "",
     )
 
 
@@ -341,16 +343,6 @@ def _time(written: str | None) -> Micros:
     return parse_micros(written) if written and written > NEVER else 0
 
 
-def _count(written: Scalar, name: str) -> int:
-    if written.__class__ is int and 0 <= written <= COUNT_MAX:  # nearly always, and fast
-        return written
-    return number(written, name, COUNT_MAX) if text(written) else 0
-
-
-def _short(written: str | None) -> str:
-    return written[:TEXT_CHARS_MAX] if written else ""
-
-
 def _event_id(what: str, flow: Flow, time: str | None) -> str:
     return f"ecs/{what}/{flow.local_port}/{time}"
 
@@ -367,32 +359,26 @@ HANDLERS: dict[str, Callable[[Line], Parsed]] = {
 _read_once = read_once(read)
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
-    try:
-        return _read_once(raw).at()
-    except (*UNREADABLE, ValueError, OverflowError):
-        return 0
+    return _read_once(raw).at()
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The machine's name, or the client's address where the agent only watches it."""
-    try:
-        return _read_once(raw).device()
-    except (*UNREADABLE, ValueError, OverflowError):
-        return ""
+    return _read_once(raw).device()
 
 
+@otherwise(False)
 def claims(raw: bytes) -> bool:
     """A network event in this schema, or another one of the same agents; Windows events in it are `winlog`'s."""
     if not raw.startswith(b"{") or b'"event' not in raw:
         return False
     if any(mark in raw for mark in _ORIGINAL_MARKS) and _ORIGINAL.search(raw) is not None:
         return False
-    try:
-        line = _read_once(raw)
-    except UNREADABLE:
-        return False
+    line = _read_once(raw)
     agent = (line.agent.type or "").lower()
     if line.winlog or agent == "winlogbeat":
         return False

@@ -1,7 +1,8 @@
 """One event in the Elastic Common Schema (elastic.co/docs/reference/ecs): nested objects, dotted names, or both mixed.
 
-What depends on the kind of event is decoded with the line all the same, as that is nearly always right and fast. Where it is
-faulty, it stays bytes until somebody asks for it: often nobody does.
+Parts that depend on the kind of event are decoded with the line, as that is nearly always right and fast. If one of
+them is
+faulty, all stay bytes and each is decoded when it is needed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from schemas.address import canonical_ip
 from schemas.clock import parse_micros
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.parsers.common.envelopes import DEPTH_MAX, within
-from schemas.parsers.common.values import Missing, Scalar, needed, number, text
+from schemas.parsers.common.rejects import UNREADABLE, Missing
+from schemas.parsers.common.values import PORT_MAX, Scalar, device_name, needed, number, text
 from schemas.parsers.elastic.parts import WORDS, Agent, DataStream, End, Event, FlowPart, Host, Http, Network, Tls, Url
 
-PORT_MAX = 65_535
 EPHEMERAL = 32_768
 """Clients take ports from here on: Linux from 32768, Windows, macOS and RFC 6335 (section 6) from 49152."""
 DOTS_MAX = 8
@@ -39,12 +40,11 @@ OUR_OWN = frozenset({"egress"})
 """`network.direction` as Packetbeat works it out from the host's own addresses."""
 NOT_OUR_OWN = frozenset({"ingress", "inbound", "incoming", "listening", "unknown", "external"})
 ENDPOINT_AGENTS = frozenset({"", "auditbeat", "endpoint", "packetbeat"})
-"""Who writes of the machine that it runs on. Other agents pass on what somebody else wrote."""
+"""Agents that report the machine on which they run. Other agents pass on other sensors' events."""
 NO_TIME = (
     "@timestamp, event.start and event.end are missing, so the event has no time; publish whole events: "
     "in Packetbeat codec.json, or a codec.format or an export that includes @timestamp"
 )
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Line(msgspec.Struct, gc=False):
@@ -88,7 +88,7 @@ class Line(msgspec.Struct, gc=False):
         return written.lower() if isinstance(written, str) else ""
 
     def is_network(self) -> bool:
-        """It is of a connection: the category says so, from 2021 on as one of several."""
+        """Return whether it is about a connection: `event.category` names it, from 2021 on as one of several."""
         category = self.event.category or ()
         return category in NETWORK if isinstance(category, str) else not NETWORK.isdisjoint(category)
 
@@ -102,14 +102,14 @@ class Line(msgspec.Struct, gc=False):
         return own
 
     def is_of_endpoint(self) -> bool:
-        """Written by a sensor that tells of its own machine only: Elastic Defend, Auditbeat."""
+        """Return whether a sensor wrote it that reports its own machine only: Elastic Defend, Auditbeat."""
         return self.event.module == "endpoint" or (self.agent.type or "").lower() in ("endpoint", "auditbeat")
 
     def device(self) -> str:
         """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
         ip = self.source.ip
         if not ip or self.is_of_endpoint():
-            return self._host_name() or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
+            return self._host_name() or device_name(self.agent.name or self.agent.hostname)
         own = self.own_name()
         if own:
             return own
@@ -134,8 +134,8 @@ class Line(msgspec.Struct, gc=False):
         host = self.host
         if host is None or self.observer or (self.tags is not None and "forwarded" in several(self.tags)):
             return False
-        ip, told = self.source.ip or "", host.ip if isinstance(host, Host) else None
-        addresses = several(told) if ip and told else ()
+        ip, listed = self.source.ip or "", host.ip if isinstance(host, Host) else None
+        addresses = several(listed) if ip and listed else ()
         if ip in addresses:  # nearly always of a client that is this machine, so asked first
             return True
         direction = self.network.direction
@@ -151,8 +151,7 @@ class Line(msgspec.Struct, gc=False):
         host = self.host
         if host is None:
             return ""
-        name = host if isinstance(host, str) else host.name or host.hostname or ""
-        return name.strip().rstrip(".").lower()
+        return device_name(host if isinstance(host, str) else host.name or host.hostname)
 
 
 class _WholeLine(Line, gc=False):

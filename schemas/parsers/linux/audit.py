@@ -63,7 +63,7 @@ def head(record: bytes) -> Head | None:
 
 
 def is_report(line: bytes) -> bool:
-    """A line of ausearch's that tells nothing which the records do not."""
+    """Return whether a line is ausearch's own, without facts that the records lack."""
     return line == b"----" or (line.startswith(b"time->") and len(line) < HEAD_BYTES_MAX)
 
 

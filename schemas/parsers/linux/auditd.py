@@ -1,8 +1,10 @@
 """Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`audit.py`).
 
-A record of connect() names the process and the address that was to be reached, not the port that the connection comes from.
-With no more than that it cannot be told which connection it is of: beside a network sensor every connection would be shown
-twice. So connections are counted, as `connect_without_port`, and not shown.
+A record of connect() names the process and the remote address, not the local port. That is not enough to find the
+connection:
+beside a network sensor every connection would be shown twice. So connections are counted, as `connect_without_port`,
+and
+not shown.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def written_at(raw: bytes) -> Micros:
 
 
 def device_of(raw: bytes) -> str:
-    """The machine, where auditd or syslog tells."""
+    """Return the machine, "" unless auditd or syslog names it."""
     known = _known(raw)
     return device(known) if known is not None else ""
 
@@ -128,7 +130,7 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="Linux audit log (auditd, audisp-syslog, LAUREL), with the records of an event joined when they are published",
-    gives="Nothing yet but that the device was seen: a record of connect() does not tell the port it came from.",
+    gives="Nothing yet but that the device was seen: a record of connect() lacks the local port.",
     claims=claims,
     sensors=(SENSOR,),
     framing=lambda _: AuditEvents(),

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.parsers.common.rejects import UNREADABLE
 from schemas.parsers.linux.audit import Head
 
 BEGIN = b'{"ID":'
@@ -50,8 +51,8 @@ class Event(msgspec.Struct, gc=False):
 
 
 def _is_inet(record: dict[str, Any]) -> bool:
-    told, written = record.get("SADDR"), record.get("saddr")
-    if isinstance(told, dict) and isinstance(family := told.get("saddr_fam"), str):
+    enriched, written = record.get("SADDR"), record.get("saddr")
+    if isinstance(enriched, dict) and isinstance(family := enriched.get("saddr_fam"), str):
         return family in INET
     return isinstance(written, str) and _OF_NETWORK.match(written) is not None
 
@@ -65,6 +66,6 @@ def read(raw: bytes) -> Event | None:
         return None
     try:
         event = _EVENT.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return event if event.head is not None else None

@@ -1,9 +1,12 @@
-"""osquery's results log, event, batch or snapshot format: tables `socket_events`, `bpf_socket_events`, `process_events`.
+"""osquery's results log, event, batch or snapshot format: tables `socket_events`, `bpf_socket_events`,
+`process_events`.
 
-A query is called as its author likes, so a row's columns say which table it is of. They are strings unless `--logger_numerics`
-is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts) are taken apart when they are published.
-The kernel's audit, from which `socket_events` come, does not tell the local end of a connect: such a row cannot be joined to any
-other record of the connection, and several of one second look the same, so it is counted and holds nothing.
+Queries have any name, so a row's columns show which table it is of. They are strings unless `--logger_numerics`
+is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts) are taken apart when they are
+published.
+The kernel's audit, from which `socket_events` come, does not report the local end of a connect: such a row cannot be
+joined to
+any other record of the connection, and several of one second look the same, so it is counted and holds nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +17,23 @@ import msgspec
 
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
-from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Ignored, Micros, Parsed, Process, Reason, Reject, flow_of
+from schemas.events import ConnectionOpened, Ignored, Micros, Parsed, Process, flow_of
 from schemas.parsers.common.envelopes import anywhere_within, read
-from schemas.parsers.common.values import Missing, Scalar, needed, number, text
+from schemas.parsers.common.rejects import FAULTS, UNREADABLE, Missing, otherwise, reject_of
+from schemas.parsers.common.values import (
+    PID_MAX,
+    PORT_MAX,
+    Scalar,
+    device_name,
+    maybe_number,
+    needed,
+    number,
+    short,
+    text,
+)
 
 SENSOR = Sensor("osquery", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=40)
 
-PORT_MAX = 65_535
-PID_MAX = 2**32
 SECONDS_MAX = LATEST // MICROS
 ADDED = frozenset({"added", "snapshot"})
 """What a row is that is there now."""
@@ -87,25 +99,25 @@ class _Line(msgspec.Struct, gc=False):
 
     @property
     def device(self) -> str:
-        """The machine's name in lower case. `hostIdentifier` may be a UUID; then a decorator may tell it, also at the top."""
-        told = text(self.decorations.hostname) if self.decorations is not None else ""
-        name = told or self.hostname or self.hostIdentifier or self.Computer or ""
-        return name.strip().rstrip(".").lower()
+        """The machine's name in lower case.
+
+        `hostIdentifier` may be a UUID; then a decorator may name it, also at the top.
+        """
+        decorated = text(self.decorations.hostname) if self.decorations is not None else ""
+        return device_name(decorated or self.hostname or self.hostIdentifier or self.Computer or "")
 
     @property
     def at(self) -> Micros:
         """When it happened, in whole seconds. `unixTime` is when the query ran, up to its interval later.
 
-        Other tables have other times by that name, such as when somebody signed in."""
+        Other tables have other times by that name, such as that of a sign-in.
+        """
         if self.TimeGenerated:
             return parse_micros(self.TimeGenerated)
         columns = self.columns
         is_event = columns is not None and (columns.remote_port is not None or columns.cmdline is not None)
         own = columns.time if columns is not None and is_event else None
-        return (
-            number(needed(own, "time") if text(own) else needed(self.unixTime, "unixTime"), "time", SECONDS_MAX)
-            * MICROS
-        )
+        return number(text(own) or needed(self.unixTime, "unixTime"), "time", SECONDS_MAX) * MICROS
 
     @property
     def has_rows(self) -> bool:
@@ -122,7 +134,6 @@ _LINE = msgspec.json.Decoder(_Line)
 _OUTER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _json = msgspec.json.Encoder().encode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse(raw: bytes) -> Parsed:
@@ -139,14 +150,8 @@ def parse(raw: bytes) -> Parsed:
         if columns.remote_address is not None and columns.remote_port is not None:
             return _socket(line, columns)
         return _ignored(line, "process" if columns.cmdline is not None and columns.path is not None else "other")
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
-    except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _read(raw: bytes) -> _Line:
@@ -177,7 +182,7 @@ def _socket(line: _Line, columns: _Columns) -> Parsed:
     if protocol not in NO_PROTOCOL and protocol != TCP:
         return _ignored(line, "connect_not_tcp")
     local_ip = text(columns.local_address)
-    local_port = number(columns.local_port, "local_port", PORT_MAX) if text(columns.local_port) else 0
+    local_port = maybe_number(columns.local_port, "local_port", PORT_MAX) or 0
     remote_port = number(needed(columns.remote_port, "remote_port"), "remote_port", PORT_MAX)
     if not (local_ip and local_port):
         return _ignored(line, "connect_without_port")
@@ -188,13 +193,12 @@ def _socket(line: _Line, columns: _Columns) -> Parsed:
     flow = flow_of(local_ip, local_port, needed(columns.remote_address, "remote_address"), remote_port)
     at, succeeded = line.at, _succeeded(columns)
     path = text(columns.path)
-    pid, parent = text(columns.pid), text(columns.parent)
     process = Process(
-        number(pid, "pid", PID_MAX) if pid else None,
-        path.rpartition("/")[2][:TEXT_CHARS_MAX],
-        path[:TEXT_CHARS_MAX],
-        account=(text(columns.uid) or text(columns.auid))[:TEXT_CHARS_MAX],
-        parent_pid=number(parent, "parent", PID_MAX) if parent else None,
+        maybe_number(columns.pid, "pid", PID_MAX),
+        short(path.rpartition("/")[2]),
+        short(path),
+        account=short(text(columns.uid) or text(columns.auid)),
+        parent_pid=maybe_number(columns.parent, "parent", PID_MAX),
     )
     event_id = f"osquery/connect/{local_port}/{text(columns.eid) or at // MICROS}"
     established = at if succeeded else 0
@@ -204,7 +208,7 @@ def _socket(line: _Line, columns: _Columns) -> Parsed:
 
 
 def _succeeded(columns: _Columns) -> bool | None:
-    """What came of it; None where it was only begun, or nothing tells."""
+    """Return whether it succeeded; None if it was only begun or the row has no result."""
     code = text(columns.exit_code)
     if code:
         return None if code in EXIT_IN_PROGRESS else code == EXIT_SUCCESS
@@ -214,30 +218,24 @@ def _succeeded(columns: _Columns) -> bool | None:
     return None if not status or status in IN_PROGRESS else status in SUCCEEDED
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """When the event happened."""
-    try:
-        return _read(raw).at
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    return _read(raw).at
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The machine that the daemon runs on."""
-    try:
-        return _read(raw).device
-    except _UNREADABLE:
-        return ""
+    return _read(raw).device
 
 
+@otherwise(False)
 def claims(raw: bytes) -> bool:
     """A result has the query's name, the host and the query's time, and rows."""
     if b"unixTime" not in raw:
         return False
-    try:
-        line = _read(raw)
-    except _UNREADABLE:
-        return False
+    line = _read(raw)
     named = line.name and (line.hostIdentifier or line.hostname)
     return bool(
         (line.has_rows and named) or (line.log_type in POSTS and line.data) or (line.is_status and line.unixTime)
@@ -253,7 +251,7 @@ def split(raw: bytes) -> list[bytes]:
             line = _OUTER.decode(held)
             posted = _ROWS.decode(line["data"]) if "data" in line and "log_type" in line else []
             rows = [row for result in posted for row in _rows(bytes(result)) or [bytes(result)]] or _rows(held)
-        except _UNREADABLE:
+        except UNREADABLE:
             continue
         if rows:
             return rows if len(rows) <= ROWS_MAX else [raw]
@@ -286,7 +284,7 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="osquery's results log",
-    gives="Connections with process where the table tells the local port, which socket_events of Linux's audit does not.",
+    gives="Connections with process where the table has the local port, which socket_events of Linux's audit does not.",
     claims=claims,
     sensors=(SENSOR,),
     split=split,

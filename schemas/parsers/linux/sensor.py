@@ -1,8 +1,11 @@
-"""What `unproxy sensor` hears on connections to the proxies and does about it, one JSON object a line.
+"""What `unproxy sensor` observes on connections to the proxies and does about it, one JSON object a line.
 
-`kind` tells what a line is: `http` a request with its answer, `tls` the server name of a client hello, `socks` a SOCKS request
-with its answer, `verdict` a request for a listed destination that was blocked or only noted, `mode` what the sensor does about
-such. The process is in the lines of `sockets` that the same sensor writes of the same connections. `flow` names the connection,
+`kind` names what a line is: `http` a request with its answer, `tls` the server name of a client hello, `socks` a SOCKS
+request
+with its answer, `verdict` a request for a listed destination that was blocked or only noted, `mode` what the sensor
+does about
+such. The process is in the lines of `sockets` that the same sensor writes of the same connections. `flow` names the
+connection,
 the same in all its lines.
 """
 
@@ -29,8 +32,9 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
+from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
 from schemas.sensor_line import Http, Line, Mode, Tls
-from schemas.sensor_line import Verdict as Judged
+from schemas.sensor_line import Verdict as VerdictLine
 
 SENSOR = Sensor(
     "sensor",
@@ -59,25 +63,19 @@ class _Time(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(Line).decode
 _decode_device = msgspec.json.Decoder(_Device).decode
 _decode_time = msgspec.json.Decoder(_Time).decode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         line = _decode(raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
-    except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    try:
         at = parse_micros(line.ts)
         if isinstance(line, Mode):
             return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", SENSOR.name, line.before)
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
         started = parse_micros(line.ts_attempt) if line.ts_attempt else 0
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
     if isinstance(line, Http):
         return HttpExchange(
             line.device,
@@ -104,14 +102,14 @@ def parse(raw: bytes) -> Parsed:
             started,
             not line.tunnelled,
         )
-    if isinstance(line, Judged):
+    if isinstance(line, VerdictLine):
         return _verdict(line, at, flow, started, raw)
     host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
     port = line.port if host else 0
     return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, SENSOR.name, started)
 
 
-def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
+def _verdict(line: VerdictLine, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
     action = ACTIONS.get(line.action)
     if action is None:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
@@ -147,7 +145,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
     )
 
 
-def _absolute(line: Judged, host: str) -> str:
+def _absolute(line: VerdictLine, host: str) -> str:
     """Return the path of the target as a URL: a proxy was asked for it, and the Host field names the host."""
     place = authority(host, line.port) if line.port not in (0, HTTP_PORT) or ":" in host else host
     return f"http://{place}{line.target}"
@@ -157,31 +155,23 @@ def _host(text: str) -> str:
     return canonical_host(text) if len(text) <= HOST_LENGTH_MAX else ""
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """The line's `ts`."""
-    try:
-        return parse_micros(_decode_time(raw).ts)
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    return parse_micros(_decode_time(raw).ts)
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The device that the line names."""
-    try:
-        return _decode_device(raw).device
-    except _UNREADABLE:
-        return ""
+    return _decode_device(raw).device
 
 
+@otherwise(False)
 def claims(raw: bytes) -> bool:
     """One of our kinds, with all that such a line needs."""
-    if b'"kind"' not in raw or b'"device"' not in raw or b'"ts"' not in raw:
-        return False
-    try:
-        _decode(raw)
-    except _UNREADABLE:
-        return False
-    return True
+    is_likely = b'"kind"' in raw and b'"device"' in raw and b'"ts"' in raw
+    return is_likely and _decode(raw) is not None
 
 
 DIALECT = Dialect(

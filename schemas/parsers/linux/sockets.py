@@ -1,9 +1,13 @@
 """Outgoing TCP connections as the endpoint's kernel saw them, one JSON object a line.
 
-The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
-connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
-close; `unproxy sensor` also path, command line, user, parent and start of the process, the program that it began to run right
-after, and of a connection that has ended the bytes of payload. A line may come again once the connection has closed, or more
+The kernel's tracepoint `sock:inet_sock_set_state` reports each change of a socket's state; a sensor folds them into one
+line a
+connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment
+and
+close; `unproxy sensor` also path, command line, user, parent and start of the process, the program that it began to run
+right
+after, and of a connection that has ended the bytes of payload. A line may come again once the connection has closed, or
+more
 is known.
 """
 
@@ -15,16 +19,18 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
-from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Micros, Parsed, Process, Reason, Reject, flow_of
+from schemas.events import ConnectionOpened, Micros, Parsed, Process, Reason, Reject, flow_of
+from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
+from schemas.parsers.common.values import COUNT_MAX, PID_MAX, PORT_MAX, short
 
 SENSOR = Sensor("socket", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=10)
 
 RESULTS = frozenset({"success", "failed", "open"})
 
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-Pid = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=PORT_MAX)]
+Pid = Annotated[int, msgspec.Meta(ge=0, le=PID_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -71,25 +77,19 @@ _LINE = msgspec.json.Decoder(_Line)
 _TIMES = msgspec.json.Decoder(_Times)
 _DEVICE = msgspec.json.Decoder(_Device)
 _SHAPE = msgspec.json.Decoder(_Shape)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         line = _LINE.decode(raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
-    except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    try:
         attempt = parse_micros(line.ts_attempt) if line.ts_attempt else 0
         established = parse_micros(line.ts_established) if line.ts_established else 0
         ended = parse_micros(line.ts_closed) if line.ts_closed else 0
         began = parse_micros(line.ts_started) if line.ts_started else 0
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
     if line.result not in RESULTS:
         return Reject(Reason.BAD_VALUE, f"result is {line.result!r}, not one of {sorted(RESULTS)}", raw)
     if not (attempt or established):
@@ -108,54 +108,46 @@ def parse(raw: bytes) -> Parsed:
         SENSOR.name,
         line.bytes_sent,
         line.bytes_received,
-        (line.exec_after or "")[:TEXT_CHARS_MAX],
+        short(line.exec_after),
     )
 
 
 def _process(line: _Line, began: Micros) -> Process:
-    name = (line.process or "")[:TEXT_CHARS_MAX]
+    name = short(line.process)
     if not (line.path or line.command_line or line.user or line.uid is not None or line.parent_pid or began):
         return Process(line.pid, name)
     account = line.user or ("" if line.uid is None else str(line.uid))
     return Process(
         line.pid,
         name,
-        (line.path or "")[:TEXT_CHARS_MAX],
-        (line.command_line or "")[:TEXT_CHARS_MAX],
+        short(line.path),
+        short(line.command_line),
         began,
-        account[:TEXT_CHARS_MAX],
+        short(account),
         parent_pid=line.parent_pid,
-        parent_name=(line.parent or "")[:TEXT_CHARS_MAX],
+        parent_name=short(line.parent),
     )
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """The attempt: the order in which a kernel sensor meets its connections, and in which the file is kept."""
-    try:
-        times = _TIMES.decode(raw)
-        text = times.ts_attempt or times.ts_established
-        return parse_micros(text) if text else 0
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    times = _TIMES.decode(raw)
+    text = times.ts_attempt or times.ts_established
+    return parse_micros(text) if text else 0
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The device that the line names."""
-    try:
-        return _DEVICE.decode(raw).device
-    except _UNREADABLE:
-        return ""
+    return _DEVICE.decode(raw).device
 
 
+@otherwise(False)
 def claims(raw: bytes) -> bool:
     """Device, both ends, a result and a time under our own names."""
-    if b"ts_attempt" not in raw and b"ts_established" not in raw:  # without quotes, as a line may be full of them
-        return False
-    try:
-        _SHAPE.decode(raw)
-    except _UNREADABLE:
-        return False
-    return True
+    # Without quotes, as a line may be full of them.
+    return (b"ts_attempt" in raw or b"ts_established" in raw) and _SHAPE.decode(raw) is not None
 
 
 DIALECT = Dialect(

@@ -1,8 +1,11 @@
-"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, and the connection events of its commercial edition.
+"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, and the connection events of its commercial
+edition.
 
-`process_kprobe` with a socket as argument, and `process_connect`, tell that a process tries to connect, before the answer.
-`process_close` tells the end, with bytes. It is written of accepted connections as well and does not say which they are: only
-where the ports tell who was the client is it taken.
+`process_kprobe` with a socket as argument, and `process_connect`, report that a process tries to connect, before the
+answer.
+`process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark them: it
+is used
+only if the ports show which end was the client.
 """
 
 from __future__ import annotations
@@ -11,27 +14,24 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
-from schemas.events import (
-    TEXT_CHARS_MAX,
-    ConnectionOpened,
-    Flow,
-    FlowSummary,
-    Ignored,
-    Micros,
-    Parsed,
-    Process,
-    Reason,
-    Reject,
-    flow_of,
-)
+from schemas.events import ConnectionOpened, Flow, FlowSummary, Ignored, Micros, Parsed, Process, flow_of
 from schemas.parsers.common.envelopes import read
-from schemas.parsers.common.values import Missing, Scalar, needed, number, text
+from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
+from schemas.parsers.common.values import (
+    COUNT_MAX,
+    PID_MAX,
+    PORT_MAX,
+    Scalar,
+    device_name,
+    maybe_number,
+    needed,
+    number,
+    short,
+    text,
+)
 
 SENSOR = Sensor("tetragon", SensorKind.ENDPOINT, (ConnectionOpened, FlowSummary), clock_rank=30)
 
-PORT_MAX = 65_535
-PID_MAX = 2**32
-COUNT_MAX = 2**62
 EPHEMERAL = 32_768
 """Linux takes ports for outgoing connections from here on (`net.ipv4.ip_local_port_range`)."""
 CONNECTS = frozenset({
@@ -124,7 +124,7 @@ class _Line(msgspec.Struct, gc=False):
     @property
     def device(self) -> str:
         """The node's name in lower case, also for what runs in a container with an address of its own."""
-        return (self.node_name or self.Computer or "").strip().rstrip(".").lower()
+        return device_name(self.node_name or self.Computer or "")
 
     @property
     def at(self) -> Micros:
@@ -143,7 +143,6 @@ KINDS = (
     "kprobe", "exec", "exit", "connect", "close", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm", "usdt", "throttle",
 )  # fmt: skip
 _LINE = msgspec.json.Decoder(_Line)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse(raw: bytes) -> Parsed:
@@ -158,14 +157,8 @@ def parse(raw: bytes) -> Parsed:
             return _close(line, line.process_close)
         kind = line.kind or ("vmconnection" if line.Type == "VMConnection" else "")
         return _ignored(line, kind or "other")
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
-    except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _read(raw: bytes) -> _Line:
@@ -221,8 +214,8 @@ def _close(line: _Line, close: _Connection) -> Parsed:
 
 
 def _flow(local_ip: str | None, local_port: Scalar, remote_ip: str | None, remote_port: Scalar) -> Flow | None:
-    """Both ends; None where the local one is not told."""
-    local = number(local_port, "local port", PORT_MAX) if text(local_port) else 0
+    """Return both ends; None without a local one."""
+    local = maybe_number(local_port, "local port", PORT_MAX)
     remote = number(needed(remote_port, "remote port"), "remote port", PORT_MAX)
     if not (local and local_ip):
         return None
@@ -237,13 +230,13 @@ def _process(of: _Of) -> Process:
     started = process.start_time
     return Process(
         number(process.pid, "pid", PID_MAX) if process.pid is not None else None,
-        path.rpartition("/")[2][:TEXT_CHARS_MAX],
-        path[:TEXT_CHARS_MAX],
-        f"{path} {process.arguments}"[:TEXT_CHARS_MAX] if process.arguments else path[:TEXT_CHARS_MAX],
+        short(path.rpartition("/")[2]),
+        short(path),
+        short(f"{path} {process.arguments}" if process.arguments else path),
         parse_micros(started) if started else 0,
-        account=((process.user.name if process.user else None) or text(process.uid))[:TEXT_CHARS_MAX],
+        account=short((process.user.name if process.user else None) or text(process.uid)),
         parent_pid=number(parent.pid, "parent's pid", PID_MAX) if parent.pid is not None else None,
-        parent_name=(parent.binary or "").rpartition("/")[2][:TEXT_CHARS_MAX],
+        parent_name=short((parent.binary or "").rpartition("/")[2]),
     )
 
 
@@ -254,30 +247,24 @@ def _count(written: Scalar, name: str) -> int:
     return number(written, name, COUNT_MAX) if written is not None else 0
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """When the event happened."""
-    try:
-        return _read(raw).at
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    return _read(raw).at
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The node that the event is of."""
-    try:
-        return _read(raw).device
-    except _UNREADABLE:
-        return ""
+    return _read(raw).device
 
 
+@otherwise(False)
 def claims(raw: bytes) -> bool:
     """An event is an object called by its kind, beside the node and the time."""
     if not (b'"process_' in raw or b'"rate_limit_info' in raw) or b"time" not in raw:
         return False
-    try:
-        line = _read(raw)
-    except _UNREADABLE:
-        return False
+    line = _read(raw)
     return bool(line.kind and line.time)
 
 

@@ -1,8 +1,10 @@
 """Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 4 to 8 write it, also inside of what ships it.
 
-`http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
-`timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a minute.
-A blocked request has no `http` record, only its alert; `drop` records are one per packet and say nothing more. A sensor
+`http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a
+connection. The
+`timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a
+minute.
+A blocked request has no `http` record, only its alert; `drop` records are one per packet and add nothing. A sensor
 without a name (`sensor-name`) watches others: the device then is the client's address.
 """
 
@@ -32,6 +34,8 @@ from schemas.events import (
     flow_of,
 )
 from schemas.parsers.common.envelopes import anywhere_within
+from schemas.parsers.common.rejects import FAULTS, UNREADABLE, otherwise, reject_of
+from schemas.parsers.common.values import COUNT_MAX, PORT_MAX, STATUS_MAX
 from schemas.parsers.unsupported import unsupported
 
 SENSOR = Sensor(
@@ -56,10 +60,10 @@ LENIENT_BYTES_MAX = 131_072
 PORTS_OF_SERVERS = 1_024  # below it are the system ports (RFC 6335 section 6)
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 """A number that still fits where rows and state keep it."""
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
-Status = Annotated[int, msgspec.Meta(ge=0, le=999)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
+Status = Annotated[int, msgspec.Meta(ge=0, le=STATUS_MAX)]
 
 
 class _Http(msgspec.Struct, gc=False):
@@ -139,7 +143,6 @@ _EVE = msgspec.json.Decoder(_Eve)
 _HEAD = msgspec.json.Decoder(_Head)
 _SHAPE = msgspec.json.Decoder(_Shape)
 _ANY = msgspec.json.Decoder()
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_END = frozenset({"shutdown", "forced"})
 _FOR_US = frozenset({"http", "tls", "alert", "flow"})
 _CLIENT_FIRST = frozenset({"http", "tls", "flow"})
@@ -152,8 +155,8 @@ def parse(raw: bytes) -> Parsed:
         eve = _read(raw)
     except msgspec.ValidationError as error:
         return _strange(raw, error)
-    except _UNREADABLE as error:
-        return _unread(raw, Reason.MALFORMED, error)
+    except UNREADABLE as error:
+        return unsupported(raw) or reject_of(error, raw)
     kind = eve.event_type
     try:
         at = parse_micros(eve.timestamp)
@@ -174,7 +177,7 @@ def parse(raw: bytes) -> Parsed:
         if kind == "alert" and eve.alert is not None:
             return _alert(eve, eve.alert, at, flow)
     except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+        return reject_of(error, raw)
     return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
 
 
@@ -182,12 +185,12 @@ def _read(raw: bytes) -> _Eve:
     """The record, also inside of what carried it, and as others write it again. Raises what reading the line raised."""
     try:
         return _EVE.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         held = list(anywhere_within(raw))
         for decode, line in (*((_EVE.decode, line) for line in held), *((_lenient, line) for line in (raw, *held))):
             try:
                 return decode(line)
-            except _UNREADABLE:
+            except UNREADABLE:
                 continue
         raise
 
@@ -239,7 +242,7 @@ def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
 def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
     to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
-    # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
+    # A sensor that is stopped, or short of memory, releases flows that go on: that is no end of the connection.
     cut_off = part.state != "closed" and part.reason in _NO_END
     started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
     return FlowSummary(
@@ -289,7 +292,10 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
 
 
 def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
-    """An alert's addresses are the packet's: the flow's own stand in `flow` (7.0 on), or `direction` tells, or the ports."""
+    """Return the flow of an alert, whose addresses are the packet's.
+
+    The flow's own are in `flow` (7.0 on); otherwise `direction` or the ports show the client.
+    """
     part = eve.flow
     if part is not None and part.src_ip and part.src_port and part.dest_port:
         return flow_of(part.src_ip, part.src_port, part.dest_ip, part.dest_port, packet.id)
@@ -323,38 +329,30 @@ def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
             if head.event_type not in _FOR_US:
                 kind = head.event_type if head.event_type in OTHER_KINDS else "other"
                 return Ignored(_sensor(head), parse_micros(head.timestamp), kind)
-        except (*_UNREADABLE, ValueError, OverflowError):
+        except FAULTS:
             continue
-    return _unread(raw, Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, error)
+    return unsupported(raw) or reject_of(error, raw)
 
 
-def _unread(raw: bytes, reason: Reason, error: Exception) -> Reject:
-    return unsupported(raw) or Reject(reason, str(error) or type(error).__name__, raw)
-
-
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """The record's `timestamp`."""
     begin = raw.find(b'"timestamp":"', 0, 256) + 13
-    try:
-        if begin < 13:
-            return parse_micros(_read(raw).timestamp)
-        return parse_micros(raw[begin : raw.index(b'"', begin, begin + 64)].decode("ascii"))
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    if begin < 13:
+        return parse_micros(_read(raw).timestamp)
+    return parse_micros(raw[begin : raw.index(b'"', begin, begin + 64)].decode("ascii"))
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The sensor's name, `host`; of one without a name the client's address."""
     try:
         if name := _sensor(_HEAD.decode(raw)):
             return name
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
-    try:
-        eve = _read(raw)
-        return _sensor(eve) or _client(eve)
-    except (*_UNREADABLE, ValueError):
-        return ""
+    eve = _read(raw)
+    return _sensor(eve) or _client(eve)
 
 
 def claims(raw: bytes) -> bool:
@@ -363,15 +361,8 @@ def claims(raw: bytes) -> bool:
         return False
     try:
         return _is_eve(raw)
-    except _UNREADABLE:
-        return any(map(_is_held_eve, anywhere_within(raw)))
-
-
-def _is_held_eve(line: bytes) -> bool:
-    try:
-        return _is_eve(line)
-    except _UNREADABLE:
-        return False
+    except UNREADABLE:
+        return any(map(otherwise(False)(_is_eve), anywhere_within(raw)))
 
 
 def _is_eve(line: bytes) -> bool:

@@ -15,15 +15,14 @@ import msgspec
 from schemas.address import split_authority, split_url
 from schemas.clock import iso_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
-from schemas.events import Flow, FlowSummary, HttpExchange, Ignored, Micros, Parsed, Reason, Reject, TlsName, flow_of
+from schemas.events import Flow, FlowSummary, HttpExchange, Ignored, Micros, Parsed, TlsName, flow_of
+from schemas.parsers.common.rejects import FAULTS, Missing, otherwise, reject_of
 from schemas.parsers.network.zeek_line import (
     HEAD,
     LINE,
-    UNREADABLE,
     UNSPECIFIED,
     Ends,
     Head,
-    Missing,
     ZeekLine,
     device,
     micros,
@@ -41,9 +40,9 @@ SENSOR = Sensor(
 )
 
 ENDED = frozenset({"SF", "S2", "S3", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "S0"})
-"""States of a connection that is over; S1 was open when Zeek let go of it, of OTH the history tells."""
+"""States of a connection that is over; S1 was open when Zeek released it, of OTH the history decides."""
 HANDSHAKEN = frozenset("hdfAD")
-"""Letters of a history that stand for what is only said after a handshake, by either side (lower case: the server)."""
+"""Letters of a history that stand for packets after a handshake, by either side (lower case: the server)."""
 FOR_US = frozenset({"conn", "http", "ssl"})
 
 
@@ -61,12 +60,8 @@ def parse(raw: bytes) -> Parsed:
         return _ignored(line, log)
     except msgspec.ValidationError as error:
         return _strange(raw, error)
-    except UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _conn(line: ZeekLine) -> Parsed:
@@ -81,7 +76,7 @@ def _conn(line: ZeekLine) -> Parsed:
     state, history = line.conn_state, line.history or ""
     if not isinstance(state, str):
         raise Missing("conn record without conn_state")
-    # Letters say more than the state: SF is also the end of a connection of which only that was seen.
+    # Letters hold more than the state: SF is also the end of a connection of which only that was seen.
     begun = "S" in history or "h" in history if history else state != "OTH"
     over = state in ENDED or (state == "OTH" and not {"F", "f", "R", "r"}.isdisjoint(history))
     services = line.service.split(",") if isinstance(line.service, str) else line.service
@@ -126,9 +121,10 @@ def _http(line: ZeekLine) -> Parsed:
 
 
 def _target(uri: str, host: str) -> str:
-    """The request target, "" where it cannot be told.
+    """Return the request target, "" if it is uncertain.
 
-    Zeek logs it with its escapes undone: of `http://a%2F@b/` it has `http://a/@b/`, which names another host than was asked.
+    Zeek logs it with its escapes undone: of `http://a%2F@b/` it has `http://a/@b/`, which names another host than was
+    asked.
     """
     if "@" in uri and not uri.startswith("/") and "://" in uri and split_url(uri)[0] != host:
         return ""
@@ -136,7 +132,10 @@ def _target(uri: str, host: str) -> str:
 
 
 def _ssl(line: ZeekLine) -> Parsed:
-    """Nothing in the record tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    """Return the server name.
+
+    No field shows whether the hello came through a tunnel: a CONNECT on the same connection does.
+    """
     if isinstance(line.version, str) and line.version.startswith("DTLS"):
         return _ignored(line, "ssl_not_tcp")
     flow = _flow(line)
@@ -176,25 +175,21 @@ def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
         head = read(raw, HEAD)
         if head.log not in FOR_US:
             return _ignored(head, head.log)
-    except (*UNREADABLE, ValueError, OverflowError):
+    except FAULTS:
         pass
-    return Reject(Reason.BAD_VALUE, str(error), raw)
+    return reject_of(error, raw)
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """When what the line tells was over."""
-    try:
-        return written(read(raw, HEAD))
-    except (*UNREADABLE, ValueError, OverflowError):
-        return 0
+    """Return when the logged activity was over."""
+    return written(read(raw, HEAD))
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The client's address."""
-    try:
-        return device(read(raw, HEAD))
-    except UNREADABLE:
-        return ""
+    return device(read(raw, HEAD))
 
 
 _HEADER_OR_ROW = re.compile(

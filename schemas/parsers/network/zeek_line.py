@@ -1,6 +1,6 @@
 """A line of Zeek's logs in JSON, by whatever wrote or shipped it: its fields, which log it is of, its client and its time.
 
-| shape | told by |
+| shape | recognised by |
 |---|---|
 | Zeek's own, Corelight, json-streaming-logs | dotted keys, `_path` or none |
 | ROCK, `Log::default_scope_sep` | `id_orig_h`, `@stream` or `_stream` |
@@ -20,6 +20,8 @@ from schemas.address import canonical_ip
 from schemas.clock import EARLIEST, LATEST, MICROS, parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
 from schemas.parsers.common.envelopes import PLACES, anywhere_within
+from schemas.parsers.common.rejects import UNREADABLE, Missing
+from schemas.parsers.common.values import COUNT_MAX, PORT_MAX, STATUS_MAX
 
 # fmt: off
 LOGS = frozenset((
@@ -32,22 +34,23 @@ LOGS = frozenset((
     "traceroute", "tunnel", "weird", "weird_stats", "websocket", "x509",
 ))
 # fmt: on
-"""Logs by the name that Zeek gives them; a log of another name is told by its keys, as one that was divided is."""
-TOLD_BY = {"AA": "dns", "fuid": "files", "certificate": "x509", "tunnel_type": "tunnel", "request_p": "socks"}
+"""Logs by the name that Zeek gives them; a log of another name is recognised by its keys, as one that was divided
+is."""
+LOG_OF_KEY = {"AA": "dns", "fuid": "files", "certificate": "x509", "tunnel_type": "tunnel", "request_p": "socks"}
 """Keys that only one log has, of logs that hold nothing for us."""
 UNSPECIFIED = frozenset({"0.0.0.0", "::"})
 """Addresses of who has none yet."""
 MILLIS_MIN = 1e11
 """A number from here on is a time in milliseconds (`JSON::TS_MILLIS`): as seconds it would be the year 5138."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
-Status = Annotated[int, msgspec.Meta(ge=0, le=999)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
+Status = Annotated[int, msgspec.Meta(ge=0, le=STATUS_MAX)]
 Uid = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class Head(msgspec.Struct, gc=False):
-    """What every log has, and what tells which log it is."""
+    """Fields of every log, and those that show which log it is."""
 
     ts: float | str | None = None
     duration: float | None = None
@@ -83,7 +86,7 @@ class Head(msgspec.Struct, gc=False):
             return "http"
         if self.established is not None:
             return "ssl"
-        return next((log for key, log in TOLD_BY.items() if getattr(self, key) is not None), "other")
+        return next((log for key, log in LOG_OF_KEY.items() if getattr(self, key) is not None), "other")
 
     @property
     def client(self) -> str:
@@ -93,7 +96,7 @@ class Head(msgspec.Struct, gc=False):
 
 
 class ZeekLine(Head, gc=False):
-    """What conn, http and ssl tell besides."""
+    """Further fields of conn, http and ssl."""
 
     uid: Uid | None = None
     orig_p: Port | None = msgspec.field(default=None, name="id.orig_p")
@@ -125,12 +128,7 @@ class Ends(msgspec.Struct, gc=False):
     resp_p: Port | None = None
 
 
-class Missing(ValueError):
-    """A line lacks what everything rests on."""
-
-
 Kind = TypeVar("Kind", bound=Head)
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 LINE = msgspec.json.Decoder(ZeekLine)
 HEAD = msgspec.json.Decoder(Head)
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -187,7 +185,7 @@ def device(line: Head) -> str:
 
 
 def written(line: Head) -> Micros:
-    """When what the line tells was over: of a connection its last packet. Raises ValueError."""
+    """Return when the logged activity was over: of a connection its last packet. Raises ValueError."""
     at = micros(line.ts)
     if line.duration and line.log == "conn":
         if line.duration < 0:

@@ -25,7 +25,7 @@ _ODD_IN_ROW, _ODD = (bytes(byte for byte in range(256) if byte not in plain) for
 _ESCAPED = re.compile(rb"\\(x[0-9a-fA-F]{2}|\\)")
 _ESCAPES = {b"x%02x" % byte: bytes((byte,)) for byte in range(256)} | {b"\\": b"\\"}
 FIELDS_MAX = 1_024
-"""A header with more fields says nothing; no log of Zeek's has a hundred."""
+"""A header with more fields is ignored; no log of Zeek's has a hundred."""
 ELEMENTS_MAX = 4_096
 """A row with a longer set or vector goes on as it is."""
 ZERO = ord("0")
@@ -48,7 +48,7 @@ class ZeekRows:
         r"""A row as JSON; nothing for the header and remarks, as no row begins like them: Zeek would have written `\x23`."""
         del start
         if line.startswith(self.context):
-            self._heard(line.removesuffix(b"\r"))
+            self._read_header(line.removesuffix(b"\r"))
             return []
         if line.startswith(b"{"):
             return [line]
@@ -60,16 +60,16 @@ class ZeekRows:
 
     def _begin(self, separator: bytes = b"\t") -> None:
         self._separator = separator
-        self._said = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
+        self._header = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
         self._columns: list[_Column] | None = None
 
-    def _heard(self, line: bytes) -> None:
+    def _read_header(self, line: bytes) -> None:
         """Take in a line of the header, which may stand in the middle of a file as well."""
         if line.startswith(b"#separator "):
             self._begin(unescaped(line[11:]) or b"\t")
         name, _, value = line[1:].partition(self._separator)
         if name in _HEADER:
-            self._said[name] = value
+            self._header[name] = value
             self._columns = None
 
     def _row(self, line: bytes) -> bytes | None:
@@ -95,13 +95,13 @@ class ZeekRows:
 
     def _made(self) -> list[_Column]:
         """The columns by the header; none while it is not whole, so that no row fits."""
-        said = self._said
-        self._unset, self._empty = unescaped(said[b"unset_field"]), unescaped(said[b"empty_field"])
-        self._set_separator = unescaped(said[b"set_separator"]) or b","
-        path = said.get(b"path", self._unset)
+        header = self._header
+        self._unset, self._empty = unescaped(header[b"unset_field"]), unescaped(header[b"empty_field"])
+        self._set_separator = unescaped(header[b"set_separator"]) or b","
+        path = header.get(b"path", self._unset)
         self._first = [b'"_path":' + _string(path)] if path not in (b"", self._unset) else []
-        fields, types = (said.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
-        if len(fields) != len(types) or len(fields) > FIELDS_MAX or b"fields" not in said:
+        fields, types = (header.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
+        if len(fields) != len(types) or len(fields) > FIELDS_MAX or b"fields" not in header:
             return []
         made = zip(fields, map(self._converter, types), strict=True)
         return [(_string(name) + b":", convert == self._text, convert) for name, convert in made]

@@ -1,8 +1,11 @@
-"""Envoy's access log: the default text format, and JSON with the keys that Envoy Gateway, Istio and the manual's examples use.
+"""Envoy's access log: the default text format, and JSON with the keys that Envoy Gateway, Istio and the manual's
+examples use.
 
-envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on to where its name says, so only
-CONNECT, and a cluster of the dynamic forward proxy, tell that it was proxied. The text has no address of the client but what the
-client itself may have written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
+envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on, so only CONNECT, and a
+cluster of
+the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client itself
+may have
+written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
 """
 
 from __future__ import annotations
@@ -15,19 +18,14 @@ import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX
 from schemas.clock import parse_micros
-from schemas.dialect import Dialect
 from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again, uncarried
 from schemas.parsers.common.proxy_log import (
     CONNECT,
     COUNT_DIGITS_MAX,
-    STATUS_MAX,
-    UNREADABLE,
-    Unread,
     address,
     count,
     destination,
-    device_in,
     endpoint,
     epoch,
     later,
@@ -35,15 +33,14 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
-    proxy_log,
-    refused,
+    proxy_dialect,
     status,
-    time_in,
-    unread,
 )
+from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
+from schemas.parsers.common.values import STATUS_MAX
 
 REFUSED_FLAGS = frozenset({"RL", "RLSE", "UAEX"})
-"""Rate limits and a service for authorisation; of the role-based filter the details tell."""
+"""Rate limits and a service for authorisation; the role-based filter is named in the details."""
 REFUSED_DETAILS = ("rbac_access_denied", "ext_authz_denied")
 FAILED_FLAGS = frozenset(
     {
@@ -69,7 +66,7 @@ FAILED_FLAGS = frozenset(
     }
     | {"URX", "UT", "UDO"}
 )
-"""Response flags that say that the destination was not reached, or the client went away first."""
+"""Response flags of a destination that was not reached, or a client that went away first."""
 FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
 """A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""
 OK_FROM, OK_TO = 200, 299
@@ -85,7 +82,7 @@ _ISTIO = re.compile(
 
 
 class _Json(msgspec.Struct, gc=False):
-    """What is read. Numbers may be written as text or not, and what is neither says nothing."""
+    """Keys that are read. Numbers may be written as text or not; any other value counts as missing."""
 
     start_time: Any = ""
     timestamp: Any = ""
@@ -130,13 +127,14 @@ def parse(raw: bytes) -> Parsed:
         if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _logged(found, raw, "")
         return _read(carried(raw))
-    except (ValueError, OverflowError) as error:
-        return refused(error, raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
-        return _carried_json(line.text.encode(), line.host)
+        raw = line.text.encode()
+        return _logged(_DECODE(raw), raw, line.host)
     found = _TEXT.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "neither JSON nor the default format")
@@ -167,14 +165,6 @@ def _istios(found: re.Match[str]) -> _Json:
         downstream_local_address=local,
         downstream_remote_address=remote,
     )
-
-
-def _carried_json(line: bytes, proxy: str) -> Parsed:
-    try:
-        found = _DECODE(line)
-    except UNREADABLE as error:
-        raise unread(error) from error
-    return _logged(found, line, proxy)
 
 
 def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
@@ -279,25 +269,15 @@ def _text(value: Any) -> str:
 
 
 def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
-    """By Envoy's flags. A tunnel or an answer that was on its way was served, whoever ended it."""
-    told = flags.split(",") if flags else ()
-    if not REFUSED_FLAGS.isdisjoint(told) or details.startswith(REFUSED_DETAILS):
+    """Decide by Envoy's flags. A tunnel or an answer that was on its way was served, whichever side ended it."""
+    response_flags = flags.split(",") if flags else ()
+    if not REFUSED_FLAGS.isdisjoint(response_flags) or details.startswith(REFUSED_DETAILS):
         return ProxyDecision.DENIED
     if answer is None:
         return ProxyDecision.FAILED
     if OK_FROM <= answer <= OK_TO:
         return ProxyDecision.SERVED
-    return ProxyDecision.SERVED if FAILED_FLAGS.isdisjoint(told) else ProxyDecision.FAILED
-
-
-def written_at(raw: bytes) -> Micros:
-    """The start and how long it took."""
-    return time_in(parse(raw))
-
-
-def device_of(raw: bytes) -> str:
-    """The client's address."""
-    return device_in(parse(raw))
+    return ProxyDecision.SERVED if FAILED_FLAGS.isdisjoint(response_flags) else ProxyDecision.FAILED
 
 
 def claims(raw: bytes) -> bool:
@@ -319,13 +299,10 @@ def _has_headers(text: str) -> bool:
     return any(f'"{name}":' in text for name in (":authority", "x-envoy-origin-path", "x-envoy-original-path"))
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "envoy",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Envoy's access log (JSON, default text)",
     gives="From JSON, CONNECT and what a dynamic forward proxy sent on, of that with the address, and both ports; else nothing.",
-    claims=claims,
-    sensors=(proxy_log("envoy"),),
 )

@@ -1,7 +1,7 @@
 """Forcepoint (Websense) Web Security by syslog: `vendor=Forcepoint … action=permitted … src_host=… dst_host=… url=…`.
 
 Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
-hold spaces and `=`, so one ends where the next key that is known begins. What the client said itself (its user agent) comes
+hold spaces and `=`, so one ends where the next key that is known begins. The client's own text (its user agent) comes
 after the addresses and before the URL. The time is that of the syslog header; without a year it is completed when the line is
 read from its file (`syslog_dates.py`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
 columns of Azure's table.
@@ -13,29 +13,24 @@ import re
 from itertools import islice
 
 from schemas.address import authority
-from schemas.dialect import Dialect
 from schemas.events import Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.azure import common_security_log, vendor_and_product
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.cef_leef import Formatted, formatted, moment, names
 from schemas.parsers.common.proxy_log import (
     PAIRS_MAX,
-    UNREADABLE,
-    Unread,
     address,
     count,
     destination,
-    device_in,
     guarded,
     host_of,
     logged,
     maybe_address,
     port,
-    proxy_log,
+    proxy_dialect,
     status,
-    time_in,
-    unread,
 )
+from schemas.parsers.common.rejects import Unread
 from schemas.parsers.common.syslog_dates import DatedHeaders
 
 VENDORS = ("Forcepoint", "Websense")
@@ -74,7 +69,7 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
-        return _of_format(line, _azures(line.text))
+        return _of_format(line, common_security_log(line.text))
     found = formatted(line.text)
     if found is not None:
         return _of_format(line, found)
@@ -83,35 +78,28 @@ def _read(line: Carried) -> Parsed:
     return _logged(line, _pairs(line.text), line.at)
 
 
-def _azures(text: str) -> Formatted:
-    try:
-        return common_security_log(text)
-    except UNREADABLE as error:
-        raise unread(error) from error
-
-
 def _of_format(line: Carried, found: Formatted) -> Parsed:
     if found.vendor not in VENDORS or found.product != "Security":
         raise Unread(Reason.MALFORMED, "not of Forcepoint's web security")
-    told = found.told
+    fields = found.fields
     for name, others in OTHER_NAMES.items():
-        if name not in told:
-            told[name] = next((told[other] for other in others if other in told), "")
+        if name not in fields:
+            fields[name] = next((fields[other] for other in others if other in fields), "")
     if found.event.startswith(TRANSACTION):
-        told["action"] = found.event.removeprefix(TRANSACTION)
-    if told["dst_host"] in ("", "-"):
-        told["dst_host"] = destination(told["http_method"], told["url"])[0]
-    if told["url"] in ("", "-"):
-        told["url"] = authority(told["dst_host"], port(told["dst_port"], "dst_port"))
-    return _logged(line, told, moment(told["rt"]) if told.get("rt") else line.at)
+        fields["action"] = found.event.removeprefix(TRANSACTION)
+    if fields["dst_host"] in ("", "-"):
+        fields["dst_host"] = destination(fields["http_method"], fields["url"])[0]
+    if fields["url"] in ("", "-"):
+        fields["url"] = authority(fields["dst_host"], port(fields["dst_port"], "dst_port"))
+    return _logged(line, fields, moment(fields["rt"]) if fields.get("rt") else line.at)
 
 
-def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
-    missing = [key for key in NEEDED if told.get(key, "-") in ("-", "")]
+def _logged(line: Carried, fields: dict[str, str], at: Micros) -> Parsed:
+    missing = [key for key in NEEDED if fields.get(key, "-") in ("-", "")]
     if missing or not at:
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing) or 'header with a time and its year'}")
-    client = address(told["src_host"], "src_host")
-    decision = ProxyDecision.DENIED if told["action"].lower() == "blocked" else ProxyDecision.SERVED
+    client = address(fields["src_host"], "src_host")
+    decision = ProxyDecision.DENIED if fields["action"].lower() == "blocked" else ProxyDecision.SERVED
     return logged(
         "forcepoint",
         line.host,
@@ -119,44 +107,34 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
         client,
         at,
         0,
-        told.get("http_method", "").strip("-"),
-        told["url"],
-        status(told.get("http_response", "")),
+        fields.get("http_method", "").strip("-"),
+        fields["url"],
+        status(fields.get("http_response", "")),
         decision,
-        client_port=port(told.get("src_port", ""), "src_port"),
-        asked=(host_of(told["dst_host"]), port(told.get("dst_port", ""), "dst_port")),
-        upstream_ip=maybe_address(told.get("dst_ip", "")) if decision is ProxyDecision.SERVED else "",
-        sent=count(told.get("bytes_out", ""), "bytes_out"),
-        received=count(told.get("bytes_in", ""), "bytes_in"),
-        user=told.get("user", ""),
+        client_port=port(fields.get("src_port", ""), "src_port"),
+        asked=(host_of(fields["dst_host"]), port(fields.get("dst_port", ""), "dst_port")),
+        upstream_ip=maybe_address(fields.get("dst_ip", "")) if decision is ProxyDecision.SERVED else "",
+        sent=count(fields.get("bytes_out", ""), "bytes_out"),
+        received=count(fields.get("bytes_in", ""), "bytes_in"),
+        user=fields.get("user", ""),
     )
 
 
 def _pairs(text: str) -> dict[str, str]:
     """The first of each key counts, as the client's own words come later; of the URL, which has no spaces, the last."""
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     key, begin = "", 0
     for found in islice(_KEY.finditer(text), PAIRS_MAX):
         following = found[1]
         if following in KEYS:
-            if key and (key == "url" or key not in told):
-                told[key] = text[begin : found.start() - 1]
+            if key and (key == "url" or key not in fields):
+                fields[key] = text[begin : found.start() - 1]
             key, begin = following, found.end()
-    if key and (key == "url" or key not in told):
-        told[key] = text[begin:]
-    if "url" in told:  # a key that is not known may follow it
-        told["url"] = told["url"].partition(" ")[0]
-    return told
-
-
-def written_at(raw: bytes) -> Micros:
-    """The header's time."""
-    return time_in(parse(raw))
-
-
-def device_of(raw: bytes) -> str:
-    """The client's address."""
-    return device_in(parse(raw))
+    if key and (key == "url" or key not in fields):
+        fields[key] = text[begin:]
+    if "url" in fields:  # a key that is not known may follow it
+        fields["url"] = fields["url"].partition(" ")[0]
+    return fields
 
 
 def claims(raw: bytes) -> bool:
@@ -170,14 +148,11 @@ def claims(raw: bytes) -> bool:
     )
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "forcepoint",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Forcepoint (Websense) Web Security by syslog: key-value pairs, CEF, LEEF",
     gives="Requests with the destination's address, the client's port, verdict, bytes and user; not when they began.",
-    claims=claims,
-    sensors=(proxy_log("forcepoint"),),
     framing=DatedHeaders,
 )

@@ -1,18 +1,17 @@
 """HAProxy's log: `option httplog`, `httpslog`, `tcplog` and the default format, behind a syslog header or bare.
 
-Formats and termination states: HAProxy configuration manual, chapter 8. The date is when the request came in, on a clock without
-zone, taken for UTC; the line is written at the end, as long after as the total time says. A backend's name is no address.
+Formats and termination states: HAProxy configuration manual, chapter 8. The date is when the request came in, on a
+clock without
+zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no address.
 """
 
 from __future__ import annotations
 
 import re
 
-from schemas.dialect import Dialect
 from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again
 from schemas.parsers.common.proxy_log import (
-    Unread,
     clf_time,
     count,
     device_in,
@@ -21,10 +20,10 @@ from schemas.parsers.common.proxy_log import (
     later,
     logged,
     millis,
-    proxy_log,
+    proxy_dialect,
     status,
-    time_in,
 )
+from schemas.parsers.common.rejects import Unread
 
 FORBIDDEN, BAD_REQUEST = 403, 400
 REFUSED = "RT"
@@ -125,18 +124,13 @@ def decide(ended: str, answer: int | None) -> ProxyDecision:
 
 
 def _of_the_service(line: Carried) -> Parsed:
-    """What the program says about itself, or the old format, which has no request."""
+    """Read a line about the program itself, or the old format, which has no request."""
     found = _DEFAULT.match(line.text)
     if found is not None:
         return Ignored(endpoint(found[1], "client")[0], line.at, "connect")
     if _SERVICE.match(line.text):
         return Ignored("", line.at, "service")
     raise Unread(Reason.MALFORMED, "no client, date and frontend")
-
-
-def written_at(raw: bytes) -> Micros:
-    """The end of the session: its date and the total time."""
-    return time_in(parse(raw))
 
 
 def device_of(raw: bytes) -> str:
@@ -160,13 +154,11 @@ def claims(raw: bytes) -> bool:
     return line.tag == "haproxy" and bool(_DEFAULT.match(text) or _SERVICE.match(text))
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "haproxy",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="HAProxy's log (HTTP, TCP, default)",
     gives="CONNECT and absolute requests with the client's port, verdict and bytes; of TCP and a web server's requests nothing.",
-    claims=claims,
-    sensors=(proxy_log("haproxy"),),
+    device_of=device_of,
 )

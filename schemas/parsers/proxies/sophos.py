@@ -9,27 +9,23 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from schemas.dialect import Dialect
-from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.events import Ignored, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.proxy_log import (
+    GATEWAY_FAILED,
     PAIRS_MAX,
-    Unread,
     address,
     count,
-    device_in,
     epoch,
     guarded,
     later,
     logged,
     maybe_address,
-    proxy_log,
+    proxy_dialect,
     status,
-    time_in,
 )
 from schemas.parsers.common.quoting import QUOTED, unescaped
-
-FAILED_FROM, FAILED_TO = 502, 504
+from schemas.parsers.common.rejects import Unread
 
 _PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w-]{{0,40}})=({QUOTED}|\S*+)")
 _BEGIN = re.compile(r"(?:(?:ep|sxl)=\S++ )*+h=\S++ u=")
@@ -44,21 +40,21 @@ def parse(raw: bytes) -> Parsed:
 def _read(line: Carried) -> Parsed:
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with h= and u=")
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for found in islice(_PAIR.finditer(line.text), PAIRS_MAX):
-        told.setdefault(found[1], found[2])
-    missing = [key for key in NEEDED if told.get(key, "-") in ("-", "", '"-"', '""')]
-    if missing or not _is_whole(told["req"]):
+        fields.setdefault(found[1], found[2])
+    missing = [key for key in NEEDED if fields.get(key, "-") in ("-", "", '"-"', '""')]
+    if missing or not _is_whole(fields["req"]):
         raise Unread(Reason.INCOMPLETE, f"without {' '.join(missing) or 'the end of req'}")
-    started = epoch(told["t"])
-    at = later(started, count(told.get("T", ""), "T") or 0)
-    client = address(told["h"], "h")
-    if told.get("ep") == "1":  # browsed on the endpoint itself, which told the appliance later
+    started = epoch(fields["t"])
+    at = later(started, count(fields.get("T", ""), "T") or 0)
+    client = address(fields["h"], "h")
+    if fields.get("ep") == "1":  # browsed on the endpoint itself, which reported it to the appliance later
         return Ignored(client, at, "endpoint")
-    method, _, rest = _plain(told["req"]).partition(" ")
-    answer = status(told.get("s", ""))
-    decision = decide(told["act"], answer)
-    target_ip = _plain(told.get("target_ip", ""))
+    method, _, rest = _plain(fields["req"]).partition(" ")
+    answer = status(fields.get("s", ""))
+    decision = decide(fields["act"], answer)
+    target_ip = _plain(fields.get("target_ip", ""))
     return logged(
         "sophos",
         line.host,
@@ -71,9 +67,9 @@ def _read(line: Carried) -> Parsed:
         answer,
         decision,
         upstream_ip=maybe_address(target_ip) if decision is ProxyDecision.SERVED else "",
-        sent=count(told.get("in", ""), "in"),
-        received=count(told.get("out", ""), "out"),
-        user=_plain(told.get("u", "")),
+        sent=count(fields.get("in", ""), "in"),
+        received=count(fields.get("out", ""), "out"),
+        user=_plain(fields.get("u", "")),
     )
 
 
@@ -89,19 +85,7 @@ def decide(action: str, answer: int | None) -> ProxyDecision:
     """Below nothing the user was stopped, by a page or a warning; above it the request went on."""
     if action.startswith("-"):
         return ProxyDecision.DENIED
-    if answer is None or FAILED_FROM <= answer <= FAILED_TO:
-        return ProxyDecision.FAILED
-    return ProxyDecision.SERVED
-
-
-def written_at(raw: bytes) -> Micros:
-    """When the request was over."""
-    return time_in(parse(raw))
-
-
-def device_of(raw: bytes) -> str:
-    """The client's address."""
-    return device_in(parse(raw))
+    return ProxyDecision.FAILED if answer is None or answer in GATEWAY_FAILED else ProxyDecision.SERVED
 
 
 def claims(raw: bytes) -> bool:
@@ -110,13 +94,10 @@ def claims(raw: bytes) -> bool:
     return _BEGIN.match(text) is not None and " act=" in text and " req=" in text
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "sophos",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Sophos Web Appliance's log",
     gives="Requests with the destination's address, verdict, bytes and user; no client port.",
-    claims=claims,
-    sensors=(proxy_log("sophos"),),
 )

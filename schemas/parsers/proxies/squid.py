@@ -15,15 +15,11 @@ from typing import Annotated
 import msgspec
 
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.dialect import Dialect
 from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again
 from schemas.parsers.common.proxy_log import (
+    GATEWAY_FAILED,
     PAIRS_MAX,
-    PORT_MAX,
-    STATUS_MAX,
-    UNREADABLE,
-    Unread,
     address,
     clf_time,
     count,
@@ -34,21 +30,18 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
-    proxy_log,
-    refused,
+    proxy_dialect,
     status,
     time_in,
-    unread,
 )
 from schemas.parsers.common.quoting import INSIDE, QUOTED
+from schemas.parsers.common.rejects import FAULTS, Unread, otherwise, reject_of
+from schemas.parsers.common.values import PORT_MAX, STATUS_MAX
 
 DIRECT = frozenset({"HIER_DIRECT", "DIRECT", "ORIGINAL_DST", "HIER_ORIGINAL_DST", "CLOSEST_DIRECT", "NO_PARENT_DIRECT"})
 """The peer is the destination itself. Of `PINNED` it may be a parent proxy."""
 NOT_REACHED = frozenset({None, 503, 504})
 """No answer, or squid's where it could not connect; a server may have answered so as well."""
-FAILED_FROM = 502
-"""502, 503 and 504 tell that nothing came of it, be it squid's own answer or a server's."""
-FAILED_TO = 504
 NO_CLIENTS = frozenset({"-", "::", "0.0.0.0"})
 """Squid's own requests have no client."""
 NATIVE_FIELDS = 10
@@ -119,8 +112,8 @@ def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         return _json(raw, "") if raw.startswith(OURS) else _read(carried(raw))
-    except (ValueError, OverflowError) as error:
-        return refused(error, raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
@@ -180,29 +173,29 @@ def _wide(line: Carried, found: re.Match[str]) -> Parsed:
 
 
 def _splunks(line: Carried, found: re.Match[str]) -> Parsed:
-    told: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for pair in islice(_PAIR.finditer(line.text, found.end()), PAIRS_MAX):
-        told.setdefault(pair[1], pair[3] if pair[2] is None else pair[2])
-    missing = [name for name in PAIRS_NEEDED if name not in told]
+        pairs.setdefault(pair[1], pair[3] if pair[2] is None else pair[2])
+    missing = [name for name in PAIRS_NEEDED if name not in pairs]
     if missing:
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
     at = epoch(found[1])
     return _logged(
         line,
-        told["src_ip"],
+        pairs["src_ip"],
         at,
-        earlier(at, millis(told.get("duration", ""))),
-        told["http_method"],
-        told["url"],
-        told["vendor_action"],
-        told["status"],
-        told["dest_status"],
-        told.get("dest_ip", ""),
-        count(told.get("bytes_out", ""), "bytes_out"),
-        told.get("user", ""),
-        client_port=port(told.get("src_port", ""), "src_port"),
-        upstream_port=port(told.get("dest_port", ""), "dest_port"),
-        sent=count(told.get("bytes_in", ""), "bytes_in"),
+        earlier(at, millis(pairs.get("duration", ""))),
+        pairs["http_method"],
+        pairs["url"],
+        pairs["vendor_action"],
+        pairs["status"],
+        pairs["dest_status"],
+        pairs.get("dest_ip", ""),
+        count(pairs.get("bytes_out", ""), "bytes_out"),
+        pairs.get("user", ""),
+        client_port=port(pairs.get("src_port", ""), "src_port"),
+        upstream_port=port(pairs.get("dest_port", ""), "dest_port"),
+        sent=count(pairs.get("bytes_in", ""), "bytes_in"),
     )
 
 
@@ -212,7 +205,7 @@ def _combined(line: Carried, found: re.Match[str]) -> Parsed:
     if code is None:
         raise Unread(Reason.MALFORMED, "no code:hierarchy behind the request; is this a web server's log?")
     received = count(size, "bytes")
-    # How long it took is not told, so neither is the beginning.
+    # The duration is not in the line, so neither is the beginning.
     return _logged(line, who, clf_time(when), 0, method, target, code[1], answer, code[2], "", received, user)
 
 
@@ -262,10 +255,7 @@ def _logged(
 
 
 def _json(raw: bytes, host: str) -> Parsed:
-    try:
-        found = _JSON.decode(raw)
-    except UNREADABLE as error:
-        raise unread(error) from error
+    found = _JSON.decode(raw)
     at = _seconds(found.ts_end)
     if found.client_ip in NO_CLIENTS:
         return Ignored("", at, "internal")
@@ -319,7 +309,7 @@ def decide(tag: str, code: int | None) -> ProxyDecision:
     """What became of it by squid's code and the status. Who leaves in the middle of an answer was served."""
     if "DENIED" in tag:
         return ProxyDecision.DENIED
-    if code is None or FAILED_FROM <= code <= FAILED_TO or ("NONE" in tag and code >= 400):
+    if code is None or code in GATEWAY_FAILED or ("NONE" in tag and code >= 400):
         return ProxyDecision.FAILED
     return ProxyDecision.SERVED
 
@@ -331,29 +321,25 @@ def _upstream(hierarchy: str, server: str, decision: ProxyDecision, code: int | 
     return maybe_address(server)
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """The time of logging: the end of the request."""
-    try:
-        if raw.startswith(OURS):
-            return _seconds(_HEAD.decode(raw).ts_end)
-        native = _NATIVE_HEAD.match(carried(raw).text)
-        return epoch(native[1]) if native is not None else time_in(parse(raw))
-    except (*UNREADABLE, ValueError, OverflowError):
-        return 0
+    if raw.startswith(OURS):
+        return _seconds(_HEAD.decode(raw).ts_end)
+    native = _NATIVE_HEAD.match(carried(raw).text)
+    return epoch(native[1]) if native is not None else time_in(parse(raw))
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The client's address."""
-    try:
-        if raw.startswith(OURS):
-            client = _HEAD.decode(raw).client_ip
-            return "" if client in NO_CLIENTS else address(client, "client_ip")
-        native = _NATIVE_HEAD.match(carried(raw).text)
-        if native is None:
-            return device_in(parse(raw))
-        return "" if native[2] in NO_CLIENTS else address(native[2], "client")
-    except (*UNREADABLE, ValueError, OverflowError):
-        return ""
+    if raw.startswith(OURS):
+        client = _HEAD.decode(raw).client_ip
+        return "" if client in NO_CLIENTS else address(client, "client_ip")
+    native = _NATIVE_HEAD.match(carried(raw).text)
+    if native is None:
+        return device_in(parse(raw))
+    return "" if native[2] in NO_CLIENTS else address(native[2], "client")
 
 
 def claims(raw: bytes) -> bool:
@@ -369,13 +355,12 @@ def claims(raw: bytes) -> bool:
     )
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "squid",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Squid's access log (native, combined, Splunk's pairs, JSON)",
     gives="Requests with the address really gone to, verdict of the proxy, bytes and user; in JSON and pairs also both ports.",
-    claims=claims,
-    sensors=(proxy_log("squid"),),
+    written_at=written_at,
+    device_of=device_of,
 )

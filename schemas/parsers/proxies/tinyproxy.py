@@ -1,9 +1,13 @@
-"""Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 198.51.100.11`.
+"""Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6):
+198.51.100.11`.
 
-Several lines tell of one request, joined by nothing but the number of a file descriptor that is soon used again. Who reads the
-whole file knows which belong together (`tinyproxy_requests.py`): the line that tells what became of a request is published
-with the two that tell who asked for what, and with the times of request and end, as their own have neither year nor zone.
-Lines by themselves hold nothing and are about no device.
+Several lines are about one request, joined by nothing but the number of a file descriptor that is soon used again. The
+reader
+of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that name
+client and
+target, and with the times of request and end, as their own have neither year nor zone. Lines by themselves hold nothing
+and
+are about no device.
 """
 
 from __future__ import annotations
@@ -11,11 +15,11 @@ from __future__ import annotations
 import re
 
 from schemas.clock import parse_micros
-from schemas.dialect import Dialect
 from schemas.events import Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.common.carriers import Carried, carried_again
-from schemas.parsers.common.proxy_log import Unread, device_in, guarded, logged, proxy_log, refused, time_in
-from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, request, said
+from schemas.parsers.common.proxy_log import device_in, guarded, logged, proxy_dialect
+from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
+from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, read_line, request
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
 
 _KINDS = (
@@ -43,12 +47,12 @@ def parse(raw: bytes) -> Parsed:
         return guarded(raw, _read)
     try:
         return _request(raw, parse_micros(found[1].decode()), parse_micros(found[2].decode()))
-    except (ValueError, OverflowError) as error:
-        return refused(error, raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _request(raw: bytes, started: Micros, at: Micros) -> Parsed:
-    connect, asked, end = (said(line) for line in raw.split(JOINED)[1:])
+    connect, asked, end = (read_line(line) for line in raw.split(JOINED)[1:])
     connected, requested = CONNECT.fullmatch(connect.message), REQUEST.fullmatch(asked.message)
     decision = decision_of(end.message)
     if connected is None or requested is None or decision is None:
@@ -84,11 +88,6 @@ def _read(line: Carried) -> Parsed:
     return Ignored("", line.at, "other")
 
 
-def written_at(raw: bytes) -> Micros:
-    """The end of a request; of a line a carrier's time, as tinyproxy's own has no year."""
-    return time_in(parse(raw))
-
-
 def device_of(raw: bytes) -> str:
     """The client's address, where its request is whole."""
     return device_in(parse(raw)) if JOINED in raw else ""
@@ -106,14 +105,12 @@ def claims(raw: bytes) -> bool:
     )
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "tinyproxy",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Tinyproxy's log, with the lines of a request joined when they are published",
     gives="Requests with what became of them; no client port, no address gone to, no bytes. Nothing of lines by themselves.",
-    claims=claims,
-    sensors=(proxy_log("tinyproxy"),),
     framing=Requests,
+    device_of=device_of,
 )

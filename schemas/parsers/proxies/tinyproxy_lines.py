@@ -31,7 +31,7 @@ _CUT = re.compile(r"(\S+) (http://[^/?#\s]+/\S*)(?: \S{0,7})?", re.IGNORECASE)
 CUT_CHARS = 700
 
 
-class Said(NamedTuple):
+class LogLine(NamedTuple):
     """A line without what stands before its message."""
 
     program: str
@@ -39,9 +39,11 @@ class Said(NamedTuple):
     host: str
     """The machine alone."""
     pid: str
-    """"" where nothing tells."""
+    """"" if unknown.
+
+    """
     at: Micros
-    """The carrier's time; 0 where it tells none, or no year."""
+    """The carrier's time; 0 without one, or without a year."""
     stamp: str
     """A time without year and zone; "" without one."""
     message: str
@@ -55,7 +57,7 @@ class Said(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Who connected, and to which of the proxy's addresses, "" where that is not told."""
+    """The client's address, and the proxy's to which it connected, "" if unknown."""
 
     address: str
     proxy: str
@@ -68,7 +70,7 @@ class Request(NamedTuple):
     target: str
 
 
-def said(raw: bytes) -> Said:
+def read_line(raw: bytes) -> LogLine:
     """Take a line apart. Never raises."""
     line = carried(raw)
     program = f"{line.host} {line.tag}"
@@ -76,14 +78,14 @@ def said(raw: bytes) -> Said:
     found = LINE.fullmatch(line.text)
     if found is not None:
         stamp, pid, message = found.groups()
-        return Said(program, line.host, pid, at, stamp, message, LINE.fullmatch(message) is not None)
+        return LogLine(program, line.host, pid, at, stamp, message, LINE.fullmatch(message) is not None)
     whole = raw.decode("utf-8", "replace").rstrip("\r\n")
     header = whole[: len(whole) - len(line.text)] if line.tag and whole.endswith(line.text) else ""
     new, old = _NEW_HEADER.match(header), _OLD_HEADER.fullmatch(header)
     if new is not None:
-        return Said(program, line.host, new[1], at, "", line.text, False)
+        return LogLine(program, line.host, new[1], at, "", line.text, False)
     stamp, pid = old.groups("") if old is not None else ("", "")
-    return Said(program, line.host, pid, at, stamp, line.text, False)
+    return LogLine(program, line.host, pid, at, stamp, line.text, False)
 
 
 def peer(text: str) -> Peer | None:
@@ -128,9 +130,9 @@ DECISIONS = (
     (FAILED_LOGIN, ProxyDecision.DENIED),
     (UNREACHED, ProxyDecision.FAILED),
 )
-"""Which message tells what became of a request."""
+"""The outcome of a request by the message about it."""
 
 
 def decision_of(message: str) -> ProxyDecision | None:
-    """What a message tells of a request's end; None where it tells of none."""
+    """Return a request's outcome by a message about its end; None for any other message."""
     return next((decision for pattern, decision in DECISIONS if pattern.fullmatch(message) is not None), None)

@@ -1,15 +1,15 @@
 """The lines of one request of tinyproxy's, joined.
 
-Up to 1.10 each connection is handled by a process of its own, from 1.11 on by threads of one (tinyproxy's src/child.c). So what
-tells lines apart is the process and the descriptor, and the kernel gives that to the next one as soon as it is closed. Whatever
+Up to 1.10 each connection is handled by a process of its own, from 1.11 on by threads of one (tinyproxy's src/child.c). Lines
+are joined by process and descriptor, and the kernel gives a descriptor to the next connection as soon as it is closed. Whatever
 ends a connection that has asked for nothing is logged. So a request is that of the `Connect` of its descriptor which still waits,
 if that is the only one: where a line is missing, or another machine's stand between, there is none or there are two.
 
-    Closed connection … (fd:6) … (fd:7)     it was served: `Established` said that 7 is a connection to the host that 6 asked for
+    Closed connection … (fd:6) … (fd:7)     it was served: by `Established`, 7 is a connection to the host that 6 asked for
     Established connection to host …        the same, where the level is `Connect` and so no `Closed` is to come
     Proxying refused …, opensock: Could not …, Refused CONNECT …, Failed auth attempt …     it was not
 
-All but the first name no descriptor of the client's: they tell something where exactly one request can be meant.
+All but the first name no descriptor of the client's: they are used if exactly one request can be meant.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from schemas.parsers.proxies.tinyproxy_lines import (
     UNAUTHORIZED,
     UNREACHED,
     peer,
+    read_line,
     request,
-    said,
 )
 
 JOINED = b"\x1e"
@@ -75,7 +75,7 @@ class _Waiting(NamedTuple):
     at: Micros
     client: str
     line: bytes
-    """b"" where it tells no client."""
+    """b"" if it names no client."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,10 @@ class _Descriptor:
 
 
 class Requests:
-    """The framing of one file. Lines go on as they are; the one that tells what became of a request brings it along."""
+    """The framing of one file.
+
+    Lines go on unchanged; the one with the outcome of a request brings the request along.
+    """
 
     context = b""
     reach = REACH_BYTES
@@ -137,22 +140,22 @@ class Requests:
         return []
 
     def _read(self, line: bytes) -> bytes | None:
-        told = said(line[:LINE_BYTES_MAX])
-        if told.is_torn:
+        log_line = read_line(line[:LINE_BYTES_MAX])
+        if log_line.is_torn:
             self._forget()
-            self._torn_at = told.at or self._dates(told.stamp) or self._latest
+            self._torn_at = log_line.at or self._dates(log_line.stamp) or self._latest
             return None
-        meant = _meaning(told.message)
-        if meant is None or not told.pid:
+        meant = _meaning(log_line.message)
+        if meant is None or not log_line.pid:
             return None
-        at = told.at or self._dates(told.stamp)
+        at = log_line.at or self._dates(log_line.stamp)
         if abs(at - self._torn_at) < TORN:
             return None
         found, handle = meant
         # One without a certain time, or too long, or with what stands between lines, counts and is not used.
         is_usable = at and len(line) <= LINE_BYTES_MAX and JOINED not in line
         self._latest = at or self._latest
-        return handle(self, told.process, self._latest, found, line if is_usable else b"")
+        return handle(self, log_line.process, self._latest, found, line if is_usable else b"")
 
     def _connected(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> None:
         one = self._at(process, found[1])
@@ -181,7 +184,7 @@ class Requests:
         self._keep(process, found[1], one)
 
     def _not_let_in(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> None:
-        """The client's connection; of several it is not told which."""
+        """Close the client's connection; of several it is unknown which."""
         del line
         client = maybe_address(found[2] or found[1])
         theirs = [(key, one) for key, one in self._of(process) if any(waits.client == client for waits in one.waiting)]
@@ -205,7 +208,7 @@ class Requests:
         self._is_none_of_a_clients(process, found[3])
         if process not in self._detailed:
             asked = list(self._sought.get((*process, host), ())) if host != _ANYWHERE else self._asked(process)
-            return self._told(asked, at, line)
+            return self._finished(asked, at, line)
         asked = list(self._sought.get((*process, host), ()))
         if len(asked) == 1:
             self._open[asked[0]].connected_by = found[3]
@@ -225,27 +228,27 @@ class Requests:
             one.asked = None
             self._keep(process, found[1], one)
             return None
-        return self._told([key], at, line)
+        return self._finished([key], at, line)
 
     def _failed_login(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> bytes | None:
         key = (*process, found[1])
-        return self._told([key] if key in self._open else [], at, line)
+        return self._finished([key] if key in self._open else [], at, line)
 
     def _filtered(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> bytes | None:
         name = found[2]
         if found[1] == "domain":
-            return self._told(list(self._sought.get((*process, host_of(name)), ())), at, line)
-        return self._told(self._asked(process, lambda one: one.target == name), at, line)
+            return self._finished(list(self._sought.get((*process, host_of(name)), ())), at, line)
+        return self._finished(self._asked(process, lambda one: one.target == name), at, line)
 
     def _refused_port(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> bytes | None:
         port = int(found[1])
-        return self._told(self._asked(process, lambda one: one.method == "CONNECT" and one.port == port), at, line)
+        return self._finished(self._asked(process, lambda one: one.method == "CONNECT" and one.port == port), at, line)
 
     def _unreached(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> bytes | None:
         host, port = host_of(found[1]), int(found[2] or 0)
         sought = self._sought.get((*process, host), ())
         asked = [key for key in sought if (one := self._open[key].asked) is not None and port in (0, one.port)]
-        return self._told(asked, at, line)
+        return self._finished(asked, at, line)
 
     def _restarted(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> None:
         """What was asked before is over, and its level may be another one."""
@@ -262,13 +265,13 @@ class Requests:
         self._is_detailed(process)
 
     def _is_detailed(self, process: _Process) -> None:
-        """Its level is `Info`: it will also tell when a connection is closed."""
+        """Note that the level is `Info`: it will also report when a connection is closed."""
         self._detailed.pop(process, None)
         self._detailed[process] = None
         while len(self._detailed) > PROCESSES_MAX:
             del self._detailed[next(iter(self._detailed))]
 
-    def _told(self, keys: list[_Key], at: Micros, line: bytes) -> bytes | None:
+    def _finished(self, keys: list[_Key], at: Micros, line: bytes) -> bytes | None:
         """The request whose end this line is, where it can be only one, and is known whole."""
         if len(keys) != 1:
             return None
@@ -346,12 +349,12 @@ def _still(waiting: list[_Waiting], at: Micros) -> list[_Waiting]:
 
 
 def _one_less(waiting: list[_Waiting]) -> list[_Waiting]:
-    """One of them is over; of several nobody knows which are left."""
+    """Remove one of them; of several it is unknown which are left."""
     return [_Waiting(one.at, "", b"") for one in waiting[:-1]]
 
 
 def _meaning(message: str) -> tuple[re.Match[str], _Handle] | None:
-    """What a message says to us, and what is done about it."""
+    """Return the match of a message that is used, and its handler."""
     for pattern, handle in _HANDLERS.get(message.partition(" ")[0], ()):
         found = pattern.fullmatch(message)
         if found is not None:
@@ -377,4 +380,4 @@ _HANDLERS: dict[str, tuple[tuple[re.Pattern[str], _Handle], ...]] = {
     "Found": ((DETAIL, Requests._noted),),
     **dict.fromkeys(("Initializing", "Starting", "Shutting", "Reloading"), ((RESTART, Requests._restarted),)),
 }
-"""By its first word what a message may say, and what is done about it."""
+"""Patterns and handlers of messages by the message's first word."""

@@ -4,7 +4,7 @@ Fields, result codes and decision tags: AsyncOS user guide, "Monitor System Acti
 written at the end. A CONNECT is written as `tunnel://host:443/`. Behind `DIRECT/` stands a name as a rule, an address
 only where one was asked for. The W3C log by syslog has no `#Fields`: in the order that Splunk and Sentinel ask for a referrer
 stands before the client, and behind the policy the client's port, if host and port of the server do. The traffic monitor's lines
-(`Firewall blocked TCP data from …`) tell of no request.
+(`Firewall blocked TCP data from …`) name no request.
 """
 
 from __future__ import annotations
@@ -13,33 +13,30 @@ import re
 
 from schemas.address import is_ip
 from schemas.clock import parse_micros
-from schemas.dialect import Dialect
-from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.events import Ignored, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.proxy_log import (
+    GATEWAY_FAILED,
     MONTHS,
-    Unread,
     address,
     count,
     destination,
-    device_in,
     earlier,
     epoch,
     guarded,
+    ignored_kind,
     logged,
     maybe_address,
     millis,
     port,
-    proxy_log,
+    proxy_dialect,
     status,
-    time_in,
-    told_nothing,
 )
 from schemas.parsers.common.quoting import QUOTED
+from schemas.parsers.common.rejects import Unread
 
 REFUSING = ("BLOCK", "DROP", "REDIRECT")
 """Decisions after which the client did not get what it asked for; DECRYPT, PASSTHRU, MONITOR, ALLOW and so on went through."""
-FAILED_FROM, FAILED_TO = 502, 504
 
 _LINE = re.compile(
     r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d{1,18}(?:\.\d{1,9})?) (\S++ )?(\S{1,64}) "
@@ -74,7 +71,7 @@ def _read(line: Carried) -> Parsed:
     if method == "TCP_CONNECT":  # of a transparent redirection; the target is the address that was connected to
         method = "CONNECT"
     asked = destination(method, target)
-    kind = told_nothing(method, target)
+    kind = ignored_kind(method, target)
     if kind:
         return Ignored(client, at, kind)
     client_port = 0
@@ -109,13 +106,13 @@ def decide(code: str, tag: str, answer: int | None) -> ProxyDecision:
     """By the result code and the policy's decision."""
     if "DENIED" in code or tag.startswith(REFUSING):
         return ProxyDecision.DENIED
-    if answer is None or FAILED_FROM <= answer <= FAILED_TO or (code == "NONE" and answer >= 400):
+    if answer is None or answer in GATEWAY_FAILED or (code == "NONE" and answer >= 400):
         return ProxyDecision.FAILED
     return ProxyDecision.SERVED
 
 
 def _monitor(line: Carried) -> Parsed:
-    """What other logs of the appliance say. The client of a blocked connection is told, its request is not."""
+    """Read a line of the appliance's other logs. That of a blocked connection names the client, not the request."""
     found = _MONITOR.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "no access line with a policy's decision, nor one of another log")
@@ -132,16 +129,6 @@ def _monitor(line: Carried) -> Parsed:
     return Ignored(address(client, "client"), at, "traffic_monitor")
 
 
-def written_at(raw: bytes) -> Micros:
-    """The time of logging: the end of the request."""
-    return time_in(parse(raw))
-
-
-def device_of(raw: bytes) -> str:
-    """The client's address."""
-    return device_in(parse(raw))
-
-
 def claims(raw: bytes) -> bool:
     """Squid's fields with a policy's decision behind them, and the appliance's other logs."""
     text = carried_again(raw).text
@@ -149,13 +136,10 @@ def claims(raw: bytes) -> bool:
     return bool(found is not None and found[14] and _TAG.match(found[13])) or _MONITOR.match(text) is not None
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "wsa",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Cisco WSA's access log",
     gives="Requests with the policy's verdict, bytes and user; the address only where one was asked for; no client port.",
-    claims=claims,
-    sensors=(proxy_log("wsa"),),
 )

@@ -2,7 +2,7 @@
 
 Fields: help.zscaler.com, "NSS Feed Output Format: Web Logs", in the layout of its feed for Splunk. A feed may name them as it
 likes: its fields' own names, those of CEF and LEEF, and the default without names (CSV) are read as well. The date is in the
-zone that the feed was given, which only `tz` tells: it is taken for UTC, unless `epochtime` says better. URLs are
+zone that the feed was given, which only `tz` names: it is taken for UTC, unless `epochtime` is there. URLs are
 without scheme. `ClientIP` is the client's own address, `clientpublicIP` that of its site; `serverip` the
 destination's.
 """
@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 
 from schemas.clock import MICROS, parse_micros
-from schemas.dialect import Dialect
 from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.azure import common_security_log, vendor_and_product
 from schemas.parsers.common.carriers import Carried, carried, carried_again, uncarried
@@ -27,23 +26,18 @@ from schemas.parsers.common.cef_leef import Formatted, formatted, moment, names
 from schemas.parsers.common.proxy_log import (
     MONTHS,
     PAIRS_MAX,
-    UNREADABLE,
-    Unread,
     address,
     count,
     destination,
-    device_in,
     earlier,
     epoch,
     logged,
     maybe_address,
     millis,
-    proxy_log,
-    refused,
+    proxy_dialect,
     status,
-    time_in,
-    unread,
 )
+from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.common.syslog_dates import DatedHeaders
 
 NULLS = frozenset({"", "-", "None", "NA", "N/A", "none", "Unknown"})
@@ -69,7 +63,7 @@ OTHER_LOGS = tuple(
 PAIRS_CHARS_MAX = 262_144
 """Pairs are read so far: URL, referrer and user agent take at most 64 KiB each."""
 SERVICE = "ZscalerNSS"
-"""How NSS calls itself in syslog where it tells of itself."""
+"""How NSS calls itself in syslog in messages about itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
 """Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
 
@@ -105,8 +99,8 @@ _CSV = re.compile(r'"?[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \d{4}"
 _DAY = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})")
 
 
-class _Told(msgspec.Struct, gc=False):
-    """What is read. In JSON, numbers may be written as such, and what is neither they nor text says nothing."""
+class _Fields(msgspec.Struct, gc=False):
+    """What is read. In JSON, numbers may be written as such, and any other value but text counts as missing."""
 
     ClientIP: Any = ""
     action: Any = ""
@@ -124,8 +118,8 @@ class _Told(msgspec.Struct, gc=False):
     user: Any = ""
 
 
-class _Json(_Told, gc=False):
-    event: _Told | str | int | float | bool | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
+class _Json(_Fields, gc=False):
+    event: _Fields | str | int | float | bool | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
     """Where Cloud NSS puts it all; elsewhere there is no such member."""
     message: Any = ""
     """Of a shipper that carries the line."""
@@ -135,8 +129,8 @@ class _Json(_Told, gc=False):
     sourcetype: Any = ""
 
 
-KEYS = frozenset(_Told.__struct_fields__)
-_NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Told.__struct_fields__)
+KEYS = frozenset(_Fields.__struct_fields__)
+_NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Fields.__struct_fields__)
 """Of each field, ours first."""
 _PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*+)")
 _DECODE = msgspec.json.Decoder(_Json).decode
@@ -149,8 +143,8 @@ def parse(raw: bytes) -> Parsed:
         if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _json(found, raw, "")
         return _read(carried(raw))
-    except (ValueError, OverflowError) as error:
-        return refused(error, raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
@@ -158,38 +152,31 @@ def _read(line: Carried) -> Parsed:
         return Ignored("", line.at, "service")
     raw = line.text.encode()
     if line.text[:1] != "{":
-        when, told = _of_text(line.text)
-        return _logged(when, told, raw, line.host, line.at)
-    try:
-        found = _DECODE(raw)
-    except UNREADABLE as error:
-        raise unread(error) from error
-    return _json(found, raw, line.host, line.at)
+        when, fields = _of_text(line.text)
+        return _logged(when, fields, raw, line.host, line.at)
+    return _json(_DECODE(raw), raw, line.host, line.at)
 
 
 def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
-    told = found if found.event is msgspec.UNSET else found.event
-    if not isinstance(told, _Told):
+    fields = found if found.event is msgspec.UNSET else found.event
+    if not isinstance(fields, _Fields):
         raise Unread(Reason.MALFORMED, "no event")
-    if not (told.ClientIP and told.url and told.action):
+    if not (fields.ClientIP and fields.url and fields.action):
         if found.sourcetype in OTHER_LOGS:
             return Ignored("", carried_at, "other_log")
-        told = _in_our_words(_members(line))
-    return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
+        fields = _in_our_words(_members(line))
+    return _logged(_text(fields.datetime) or _text(fields.time), fields, line, proxy, carried_at)
 
 
 def _members(line: bytes) -> Mapping[str, Any]:
-    try:
-        if b'"DeviceVendor"' in line and vendor_and_product(line.decode()) in TABLE_ROWS:
-            return common_security_log(line.decode()).told
-        whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-    except UNREADABLE as error:
-        raise unread(error) from error
+    if b'"DeviceVendor"' in line and vendor_and_product(line.decode()) in TABLE_ROWS:
+        return common_security_log(line.decode()).fields
+    whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     event = whole.get("event", whole)
     return event if isinstance(event, dict) else {}
 
 
-def _of_text(text: str) -> tuple[str, _Told]:
+def _of_text(text: str) -> tuple[str, _Fields]:
     found = formatted(text)
     if found is not None:
         return _of_format(found)
@@ -198,59 +185,62 @@ def _of_text(text: str) -> tuple[str, _Told]:
     return _pairs(text)
 
 
-def _of_format(found: Formatted) -> tuple[str, _Told]:
+def _of_format(found: Formatted) -> tuple[str, _Fields]:
     if found.vendor != "Zscaler" or found.product not in PRODUCTS:
         raise Unread(Reason.MALFORMED, "not of Zscaler's web log")
-    told = found.told
+    fields = found.fields
     if found.product == "NSS":  # LEEF's `cat` is the action, CEF's the category
-        told["action"] = told.get("cat", "")
-    ours = _in_our_words(told)
+        fields["action"] = fields.get("cat", "")
+    ours = _in_our_words(fields)
     return _text(ours.datetime), ours
 
 
-def _in_order(text: str) -> tuple[str, _Told]:
+def _in_order(text: str) -> tuple[str, _Fields]:
     try:
-        fields = next(csv.reader([text]))
+        columns = next(csv.reader([text]))
     except csv.Error as error:
         raise Unread(Reason.MALFORMED, str(error)) from error
-    if len(fields) < len(IN_ORDER):
-        raise Unread(Reason.MALFORMED, f"{len(fields)} fields; the default feed has more")
-    told = _Told(**{name: value for name, value in zip(IN_ORDER, fields, strict=False) if name})
-    return _text(told.time), told
+    if len(columns) < len(IN_ORDER):
+        raise Unread(Reason.MALFORMED, f"{len(columns)} fields; the default feed has more")
+    fields = _Fields(**{name: value for name, value in zip(IN_ORDER, columns, strict=False) if name})
+    return _text(fields.time), fields
 
 
-def _in_our_words(told: Mapping[str, Any]) -> _Told:
+def _in_our_words(fields: Mapping[str, Any]) -> _Fields:
     """With the names of the feed for Splunk."""
-    ours = _Told(*[_first(told, names) for names in _NAMES])
+    ours = _Fields(*[_first(fields, names) for names in _NAMES])
     if not _text(ours.url):
-        ours.url = _decoded(_text(told.get("b64url"))) or _first(told, HOSTS)
+        ours.url = _decoded(_text(fields.get("b64url"))) or _first(fields, HOSTS)
     return ours
 
 
-def _first(told: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """What the first of these tells that tells something."""
+def _first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first of these values that is not empty."""
     for name in names:
-        value = told.get(name)
+        value = fields.get(name)
         if value is not None and _text(value):
             return value
     return ""
 
 
 def _decoded(text: str) -> str:
-    return b64decode(text, validate=True).decode() if text else ""
+    try:
+        return b64decode(text, validate=True).decode()
+    except UnicodeDecodeError as error:
+        raise Unread(Reason.BAD_VALUE, str(error)) from error
 
 
-def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros) -> Parsed:
-    who, target, action = _text(told.ClientIP), _text(told.url), _text(told.action)
+def _logged(when: str, fields: _Fields, line: bytes, proxy: str, carried_at: Micros) -> Parsed:
+    who, target, action = _text(fields.ClientIP), _text(fields.url), _text(fields.action)
     if not (who and target and action):
-        missing = [key for key in ("ClientIP", "url", "action") if not _text(getattr(told, key))]
+        missing = [key for key in ("ClientIP", "url", "action") if not _text(getattr(fields, key))]
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
-    at = _at(when, _text(told.epochtime)) or carried_at
+    at = _at(when, _text(fields.epochtime)) or carried_at
     if not at:
         raise Unread(Reason.INCOMPLETE, "no time: no date, epochtime, rt or devTime, nor a header with the year")
     client = address(who, "ClientIP")
-    method, server = _text(told.requestmethod), _text(told.serverip)
-    answer = status(_text(told.status))
+    method, server = _text(fields.requestmethod), _text(fields.serverip)
+    answer = status(_text(fields.status))
     decision = ProxyDecision.DENIED if action.lower().startswith("block") else ProxyDecision.SERVED
     return logged(
         "zscaler",
@@ -258,16 +248,16 @@ def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros)
         line,
         client,
         at,
-        earlier(at, millis(_text(told.clienttranstime), "clienttranstime")),
+        earlier(at, millis(_text(fields.clienttranstime), "clienttranstime")),
         method,
         target,
         answer,
         decision,
-        asked=destination(method, target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
+        asked=destination(method, target, 0 if method == "CONNECT" else PORTS.get(_text(fields.protocol).upper(), 0)),
         upstream_ip="" if server in NO_SERVER or decision is ProxyDecision.DENIED else maybe_address(server),
-        sent=count(_text(told.requestsize), "requestsize"),
-        received=count(_text(told.responsesize), "responsesize"),
-        user=_text(told.user),
+        sent=count(_text(fields.requestsize), "requestsize"),
+        received=count(_text(fields.responsesize), "responsesize"),
+        user=_text(fields.user),
     )
 
 
@@ -277,19 +267,19 @@ def _text(value: Any) -> str:
     return str(value) if value.__class__ is int else ""  # a truth value is of another class
 
 
-def _pairs(text: str) -> tuple[str, _Told]:
+def _pairs(text: str) -> tuple[str, _Fields]:
     if "=" in text.partition("\t")[0]:  # no date before the pairs
         text = "\t" + text
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for key, value in _PAIR.findall(text[:PAIRS_CHARS_MAX]):
-        if key not in told:
+        if key not in fields:
             written = _unquoted(value)
             if written not in NULLS:
-                told[key] = written
-    if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
+                fields[key] = written
+    if not fields and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
     when, _, _ = text.partition("\t")
-    return when or _text(told.get("datetime")) or _text(told.get("time")), _Told(**told)
+    return when or _text(fields.get("datetime")) or _text(fields.get("time")), _Fields(**fields)
 
 
 def _unquoted(value: str) -> str:
@@ -315,16 +305,6 @@ def _date(text: str) -> Micros:
     return parse_micros(f"{day[4]}-{MONTHS[day[1]]}-{int(day[2]):02d}T{day[3]}Z")
 
 
-def written_at(raw: bytes) -> Micros:
-    """The line's date."""
-    return time_in(parse(raw))
-
-
-def device_of(raw: bytes) -> str:
-    """The client's own address."""
-    return device_in(parse(raw))
-
-
 def claims(raw: bytes) -> bool:
     """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
     line = carried_again(raw)
@@ -343,14 +323,11 @@ def claims(raw: bytes) -> bool:
     )
 
 
-DIALECT = Dialect(
+DIALECT = proxy_dialect(
     "zscaler",
     parse,
-    written_at,
-    device_of,
+    claims,
     title="Zscaler's web log (NSS, Cloud NSS)",
     gives="Requests with the destination's address, verdict, bytes and user; no ports of the connection to the proxy.",
-    claims=claims,
-    sensors=(proxy_log("zscaler"),),
     framing=DatedHeaders,
 )

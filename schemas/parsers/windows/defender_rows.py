@@ -1,6 +1,6 @@
-"""The shapes in which rows of Defender's tables are exported, told apart by content.
+"""The shapes in which rows of Defender's tables are exported, recognised by content.
 
-| shape | told by |
+| shape | recognised by |
 |---|---|
 | message of an Event Hub: several rows in one | `records` |
 | answer of advanced hunting's API | `Results`, `results` |
@@ -18,7 +18,8 @@ import re
 import msgspec
 
 from schemas.parsers.common.envelopes import DEPTH_MAX, elements, within
-from schemas.parsers.common.values import Scalar
+from schemas.parsers.common.rejects import UNREADABLE
+from schemas.parsers.common.values import Scalar, device_name
 
 ROWS_MAX = 10_000
 """Rows in one envelope: an Event Hub's message of 1 MB holds some 600."""
@@ -36,7 +37,7 @@ class Head(msgspec.Struct, gc=False):
     @property
     def device(self) -> str:
         """The device's name in lower case, as Windows events have it; its id where it has none."""
-        return _plain(self.DeviceName) or _plain(self.DeviceId)
+        return device_name(self.DeviceName) or device_name(self.DeviceId)
 
     @property
     def time(self) -> str:
@@ -70,7 +71,7 @@ class Row(Head, gc=False):
     InitiatingProcessSHA256: str | None = None
     InitiatingProcessMD5: str | None = None
     table: str = msgspec.field(default="", name="Type")
-    """The table's name; "" where the row does not tell."""
+    """The table's name; "" if the row does not name it."""
 
     def additional(self) -> Additional:
         """What `AdditionalFields` holds. Raises msgspec's errors."""
@@ -136,9 +137,6 @@ _SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:
 _IN_MARKS = (b"AdvancedHunting-", b"Type")
 _MARKS = (b'"AdvancedHunting-', b'"ActionType', b'"Type')
 """One of these is in each row. `_IN_MARKS`, without quotes, takes less time to refuse a run of quotes."""
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What reading a row may raise."""
 
 
 def read(raw: bytes) -> Row:
@@ -209,7 +207,3 @@ def _several(raw: bytes, deeper: int) -> list[bytes]:
 def _carried(raw: bytes) -> bytes:
     """The row that lies in somebody's envelope; b"" where none does."""
     return next((row for row in within(raw) if _claims(row, DEPTH_MAX - 1)), b"")
-
-
-def _plain(name: str | None) -> str:
-    return name.strip().rstrip(".").lower() if name else ""

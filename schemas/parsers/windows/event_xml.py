@@ -12,6 +12,9 @@ from itertools import islice
 
 import msgspec
 
+from schemas.events import Reason
+from schemas.parsers.common.rejects import Unread
+
 _BEGIN, _END = b"<Event", b"</Event>"
 _SYSTEM_BEGIN, _SYSTEM_END = b"<System>", b"</System>"
 _PROVIDER, _TIME = "<Provider Name=", "<TimeCreated SystemTime="
@@ -26,13 +29,10 @@ VALUE_CHARS_MAX = 16_384
 VALUES_MAX = 4_096
 """Values of an event that are read; no provider of Windows has more than some hundred."""
 KIND_CHARS_MAX = 512
-"""What stands before the time is remembered up to this length: it says of which kind an event is, and longer ones are seldom."""
+"""What stands before the time is remembered up to this length: it names the kind of event, and longer ones are
+seldom."""
 EVENTS_MAX = 10_000
 """A line of more events is not taken apart: no event is so short, and so many rejects would hold up all others."""
-
-
-class Malformed(ValueError):
-    """This is no event at all."""
 
 
 class Head(msgspec.Struct, gc=False):
@@ -47,19 +47,19 @@ class Head(msgspec.Struct, gc=False):
 
 
 def head(raw: bytes) -> Head:
-    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises Malformed."""
+    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises Unread."""
     begin = raw.find(_BEGIN)
     while begin >= 0 and raw[begin + len(_BEGIN) : begin + len(_BEGIN) + 1] not in _AFTER_NAME:
         begin = raw.find(_BEGIN, begin + 1)
     system_end = raw.find(_SYSTEM_END, begin)
     if begin < 0 or system_end < 0:
-        raise Malformed("no <Event> with a whole <System>")
+        raise Unread(Reason.MALFORMED, "no <Event> with a whole <System>")
     if raw.rfind(_SYSTEM_BEGIN, system_end) >= 0:  # from the end it is found out in half the time
-        raise Malformed("more than one <Event> in the line; each needs a line of its own")
+        raise Unread(Reason.MALFORMED, "more than one <Event> in the line; each needs a line of its own")
     end = raw.rfind(_END)
     event = raw[begin : end + len(_END)] if end > system_end else raw[begin:]
     if b"!" in event and b"<!" in event:
-        raise Malformed("<! inside an event")
+        raise Unread(Reason.MALFORMED, "<! inside an event")
     system = raw[begin:system_end].decode("utf-8", "replace")
     time_begin = system.find(_TIME)
     provider, number = _kind(system[:time_begin]) if 0 < time_begin <= KIND_CHARS_MAX else ("", "")
@@ -103,7 +103,10 @@ def apart(raw: bytes) -> list[bytes]:
 
 
 def data_of(names: tuple[str, ...] = ()) -> re.Pattern[str]:
-    """Finds the values of these names, by default all. Those that nobody asks for are passed over faster than they are read."""
+    """Return a pattern for the values of these names, by default all.
+
+    Other values are passed over faster than they are read.
+    """
     name = "|".join(map(re.escape, names)) or "[^\"'<>]*"
     return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*+)</")
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-import msgspec
-
 from schemas.address import split_authority, split_url
 from schemas.clock import parse_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
@@ -26,22 +24,18 @@ from schemas.events import (
     Parsed,
     Process,
     ProcessVerdict,
-    Reason,
-    Reject,
     TlsName,
     flow_of,
 )
-from schemas.parsers.common.values import Missing, Scalar, needed, number, text
-from schemas.parsers.windows.defender_rows import UNREADABLE, Row, claims, read, read_head, split
+from schemas.parsers.common.rejects import FAULTS, Missing, otherwise, reject_of
+from schemas.parsers.common.values import PID_MAX, PORT_MAX, STATUS_MAX, Scalar, maybe_number, needed, short, text
+from schemas.parsers.windows.defender_rows import Row, claims, read, read_head, split
 
 SENSOR = Sensor("mde", SensorKind.ENDPOINT, (ConnectionOpened, HttpExchange, TlsName, ProcessVerdict), clock_rank=80)
 
-PORT_MAX = 65_535
-PID_MAX = 2**32
 REPORT_ID_MAX = 2**63
 NEVER = "1970"
 """Unknown times are also written as the year 1 or 1601."""
-STATUS_MAX = 999
 REMEMBERED_BYTES_MAX = 4_096
 """A process makes many connections: that of a row so long is remembered."""
 NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
@@ -85,14 +79,8 @@ def parse(raw: bytes) -> Parsed:
         if handler is not None:
             return handler(row, action, len(raw) <= REMEMBERED_BYTES_MAX)
         return _ignored(row, KINDS.get(action) or ("device_other" if row.table == DEVICE else "network_other"))
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
-    except msgspec.ValidationError as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
-    except UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _ignored(row: Row, kind: str) -> Ignored:
@@ -108,15 +96,15 @@ def _flow(row: Row) -> Flow | str:
     protocol = row.Protocol
     if protocol and protocol != "Tcp" and not protocol.lower().startswith("tcp"):
         return "network_not_tcp"
-    local_port, remote_port = _number(row.LocalPort, "LocalPort"), _number(row.RemotePort, "RemotePort")
-    local_ip, remote_ip = row.LocalIP, row.RemoteIP
+    local_ip, local_port = row.LocalIP, maybe_number(row.LocalPort, "LocalPort", PORT_MAX)
+    remote_ip, remote_port = row.RemoteIP, maybe_number(row.RemotePort, "RemotePort", PORT_MAX)
     if local_ip and local_port and remote_ip and remote_port:
         return flow_of(local_ip, local_port, remote_ip, remote_port)
     return "network_no_ends"
 
 
 def _connection(row: Row, action: str, is_short: bool) -> Parsed:
-    """A connection that the device made. One without process was seen on the wire: its own row tells what came of it."""
+    """Read a connection that the device made. One without process was seen on the wire: its own row has the outcome."""
     flow = _flow(row)
     if isinstance(flow, str):
         return _ignored(row, flow)
@@ -146,18 +134,21 @@ def _http(row: Row, action: str, _: bool) -> Parsed:
         row.device,
         _at(row),
         flow,
-        _number(row.ReportId, "ReportId", REPORT_ID_MAX),
+        _report_id(row),
         method[:TEXT_CHARS_MAX],
         target,
         split_authority(host, 80)[0] if host else "",
-        _number(seen.status_code, "status_code", STATUS_MAX) or None,
+        maybe_number(seen.status_code, "status_code", STATUS_MAX) or None,
         _event_id(row, action),
         SENSOR.name,
     )
 
 
 def _tls(row: Row, action: str, _: bool) -> Parsed:
-    """Nothing tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    """Return the server name.
+
+    No field shows whether the hello came through a tunnel: a CONNECT on the same connection does.
+    """
     flow = _flow(row)
     if isinstance(flow, str):
         return _ignored(row, flow)
@@ -170,9 +161,12 @@ def _tls(row: Row, action: str, _: bool) -> Parsed:
 
 
 def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
-    """The initiating process asked; the row's other process columns are of somebody else, its addresses mostly the proxy's."""
-    told = row.additional()
-    url, port = row.RemoteUrl or text(told.Uri), 0
+    """Read a verdict on the initiating process's request.
+
+    Other process columns, and mostly the addresses, are of other processes.
+    """
+    details = row.additional()
+    url, port = row.RemoteUrl or text(details.Uri), 0
     if url:
         host, port = split_url(url)
     elif row.RemoteIP:
@@ -180,11 +174,11 @@ def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
     elif action.startswith("SmartScreen"):
         return _ignored(row, "device_no_url")
     else:
-        raise Missing("neither RemoteUrl nor Uri nor RemoteIP tells what was asked for")
+        raise Missing("neither RemoteUrl nor Uri nor RemoteIP names what was asked for")
     if not host:
         raise ValueError(f"RemoteUrl {url[:80]!r} names no host")
     did = VERDICTS[action]
-    if did is Action.BLOCKED and text(told.IsAudit).lower() in ("true", "1"):
+    if did is Action.BLOCKED and text(details.IsAudit).lower() in ("true", "1"):
         did = Action.AUDITED
     return ProcessVerdict(
         row.device,
@@ -194,11 +188,11 @@ def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
         host,
         port,
         url[:TEXT_CHARS_MAX],
-        _short(text(told.DisplayName)),
-        _short(text(told.ResponseCategory)) or _short(text(told.Experience)),
+        short(text(details.DisplayName)),
+        short(text(details.ResponseCategory)) or short(text(details.Experience)),
         _event_id(row, action),
         SENSOR.name,
-        _short(text(told.ResponseCategoryGroup)),
+        short(text(details.ResponseCategoryGroup)),
     )
 
 
@@ -208,7 +202,7 @@ def _process(row: Row, is_short: bool) -> Process:
     # True and 1.0 are the same key as 1, but no PID.
     is_plain = is_short and (parent_pid.__class__ is int or parent_pid is None)
     return (_remembered_process if is_plain else _process_of)(
-        _number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
+        maybe_number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
         row.InitiatingProcessFileName,
         row.InitiatingProcessFolderPath,
         row.InitiatingProcessCommandLine,
@@ -241,41 +235,34 @@ def _process_of(
 ) -> Process:
     return Process(
         pid,
-        _short(name),
-        _short(path),
-        _short(command_line),
+        short(name),
+        short(path),
+        short(command_line),
         parse_micros(created) if created and created > NEVER else 0,
-        _short(account),
-        _short(domain),
-        _short(sid),
-        _number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None,
-        _short(parent_name),
-        _short(sha1),
-        _short(sha256),
-        _short(md5),
+        short(account),
+        short(domain),
+        short(sid),
+        maybe_number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None,
+        short(parent_name),
+        short(sha1),
+        short(sha256),
+        short(md5),
     )
 
 
 _remembered_process = lru_cache(maxsize=4_096)(_process_of)
 
 
-def _number(written: Scalar, name: str, largest: int = PORT_MAX) -> int:
-    """A whole number, 0 where there is none."""
-    if written.__class__ is int and 0 <= written <= largest:  # nearly always, and fast
-        return written
-    return number(written, name, largest) if text(written) else 0
-
-
-def _short(written: str | None) -> str:
-    return written[:TEXT_CHARS_MAX] if written else ""
-
-
 def _is_inbound(direction: Scalar) -> bool:
     return text(direction).lower() == "in"
 
 
+def _report_id(row: Row) -> int:
+    return maybe_number(row.ReportId, "ReportId", REPORT_ID_MAX) or 0
+
+
 def _event_id(row: Row, action: str) -> str:
-    return f"mde/{action}/{_number(row.ReportId, 'ReportId', REPORT_ID_MAX)}/{row.time}"
+    return f"mde/{action}/{_report_id(row)}/{row.time}"
 
 
 HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
@@ -287,24 +274,21 @@ HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
     "SslConnectionInspected": _tls,
     **dict.fromkeys(VERDICTS, _verdict),
 }
-"""The rows that are for us, by `ActionType`. Told whether the row is short enough to remember its process."""
+"""The rows that are for us, by `ActionType`. The last argument is whether the row is short enough to remember its
+process."""
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """When the event happened. That the export wrote it later is no matter: other sensors' lines are put in order with it."""
-    try:
-        time = read_head(raw).time
-        return parse_micros(time) if time else 0
-    except (*UNREADABLE, ValueError, OverflowError):
-        return 0
+    time = read_head(raw).time
+    return parse_micros(time) if time else 0
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The device's name, or its id where it has none."""
-    try:
-        return read_head(raw).device
-    except UNREADABLE:
-        return ""
+    return read_head(raw).device
 
 
 DIALECT = Dialect(

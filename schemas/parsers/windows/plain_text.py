@@ -84,7 +84,7 @@ def _splunk(text: str) -> dict[str, Any]:
 
 
 def _as_utc(time: str, form: str) -> str:
-    """A time that tells no zone."""
+    """Return a time without zone as UTC."""
     try:
         return datetime.strptime(f"{' '.join(time.split())} +0000", form).isoformat()  # noqa: DTZ007  # it has %z
     except ValueError:

@@ -1,6 +1,6 @@
-"""One Windows event, whoever shipped it: who wrote it, its number, the computer, the time, and its named values.
+"""One Windows event, from any shipper: who wrote it, its number, the computer, the time, and its named values.
 
-Most events of a Windows machine are not for us, so the values stay bytes until somebody asks for them.
+Most events of a Windows machine are not for us, so the values stay bytes until they are needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.events import Micros
-from schemas.parsers.common.values import Scalar
+from schemas.parsers.common.values import Scalar, device_name
 from schemas.parsers.windows.event_xml import data_of, scan
 
 Source = Literal["sysmon", "security", "defender", "other"]
@@ -113,8 +113,8 @@ class Record(msgspec.Struct, gc=False):
 
     @property
     def device(self) -> str:
-        """The computer's name. Windows does not tell upper from lower case, and shippers differ in it."""
-        return self.computer.strip().rstrip(".").lower()
+        """The computer's name in lower case: case is not significant on Windows, and shippers differ in it."""
+        return device_name(self.computer)
 
     @property
     def at(self) -> Micros:

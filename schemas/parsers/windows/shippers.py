@@ -1,6 +1,6 @@
-"""The shapes in which shippers write a Windows event, told apart by content.
+"""The shapes in which shippers write a Windows event, recognised by content.
 
-| shape | told by |
+| shape | recognised by |
 |---|---|
 | Winlogbeat 7 and 8, Elastic Agent | `winlog`, also with dotted names |
 | Winlogbeat 6, Vector, Grafana's Promtail and Alloy | `event_id`; `event_data` is an object, or a string of XML |
@@ -27,11 +27,13 @@ from typing import Any
 import msgspec
 
 from schemas.clock import parse_micros
+from schemas.events import Reason
 from schemas.parsers.common.envelopes import DEPTH_MAX, elements, within
 from schemas.parsers.common.quoting import unescaped
-from schemas.parsers.common.values import Missing, Scalar, number
+from schemas.parsers.common.rejects import UNREADABLE, Missing, Unread
+from schemas.parsers.common.values import Scalar, number
 from schemas.parsers.elastic.line import dotted, nested
-from schemas.parsers.windows.event_xml import VALUES_MAX, Malformed, apart, head
+from schemas.parsers.windows.event_xml import VALUES_MAX, apart, head
 from schemas.parsers.windows.plain_text import flat, is_line
 from schemas.parsers.windows.record import (
     FilteredConnection,
@@ -102,7 +104,7 @@ class _WazuhData(msgspec.Struct, gc=False):
 
 
 class _Names(msgspec.Struct, gc=False):
-    """What tells a shape, and who wrote the event."""
+    """Fields that show the shape, and who wrote the event."""
 
     winlog: _Winlog | None = None
     Event: _Event | str | None = None
@@ -204,11 +206,10 @@ _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
 _VALUES = re.compile(rb'"(?:UtcTime|SourceAddress|SubjectUserName|Product[ _]?Name)"\s*:')
 """Where the values stand beside the number one of these is among them."""
 _LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*+\\(?![\\"])')
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
-    """The event of a line, or in so many envelopes. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
+    """The event of a line, or in so many envelopes. Raises ValueError, of it Unread, and msgspec's errors."""
     if not raw.startswith(b"{"):
         if _is_xml(raw):
             return _from_xml(raw)
@@ -216,7 +217,7 @@ def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
             return _from_flat(msgspec.json.encode(values))
         json_begin = raw.find(b"{")
         if json_begin < 0:
-            raise Malformed("neither JSON nor an <Event>")
+            raise Unread(Reason.MALFORMED, "neither JSON nor an <Event>")
         raw = raw[json_begin:]
     line = _decoded(raw)
     if line.winlog is not None:
@@ -249,7 +250,7 @@ def _decoded(raw: bytes) -> _Line:
         return _LINE.decode(raw)
     try:
         return _WITH_VALUES.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _LINE.decode(raw)
 
 
@@ -298,7 +299,7 @@ def _claims(raw: bytes, deeper: int) -> bool:
             return wazuh.system.eventID is not None
         if deeper and (_GELF in raw or _DOTTED in raw):
             return _claims(_plainly_named(raw), 0)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return _carries(raw, deeper)
 
@@ -340,7 +341,7 @@ def _in_snake_case(line: _Line) -> Record:
     logged = (
         line.timestamp or line.timeCreated or (line.plain_timestamp if isinstance(line.plain_timestamp, str) else "")
     )
-    data = _object_or_text(line.event_data) or _told(line.message, source)
+    data = _object_or_text(line.event_data) or _shown_values(line.message, source)
     return Record(source, _event_id(line.event_id), line.computer_name or line.computer, logged, data)
 
 
@@ -351,9 +352,9 @@ def _with_values_beside(line: _Line, raw: bytes) -> Record:
     data = _object_or_text(line.EventData) if line.EventData else b""
     beside: Any = line if type(line) is _WithValues else None
     if not data:
-        is_told = beside is not None and (beside.UtcTime is not None or beside.SourceAddress is not None)
-        if not is_told and source != "other" and _VALUES.search(raw) is None:
-            data = _told(line.Message or line.Description or line.RenderedDescription, source)
+        has_values = beside is not None and (beside.UtcTime is not None or beside.SourceAddress is not None)
+        if not has_values and source != "other" and _VALUES.search(raw) is None:
+            data = _shown_values(line.Message or line.Description or line.RenderedDescription, source)
     event_id, logged = _event_id(line.EventID), _logged(line)
     return Record(source, event_id, computer, logged, data or raw, b"", None if data else beside)
 
@@ -368,7 +369,7 @@ def _from_wazuh(win: _Win) -> Record:
     source = source_of(system.providerName or system.channel)
     given = islice(win.eventdata.items(), VALUES_MAX)
     values = {name[:1].upper() + name[1:]: _unescaped(value) for name, value in given}
-    data = msgspec.json.encode(values) if values else _told(system.message, source)
+    data = msgspec.json.encode(values) if values else _shown_values(system.message, source)
     return Record(source, _event_id(system.eventID), system.computer, system.systemTime, data)
 
 
@@ -399,8 +400,8 @@ def _object_or_text(written: msgspec.Raw) -> bytes:
     return data if data.startswith(b"{") else b""
 
 
-def _told(text: object, source: Source) -> bytes:
-    """What a text tells, as the JSON of the values would be; b"" where it tells nothing."""
+def _shown_values(text: object, source: Source) -> bytes:
+    """Return the values in a text as JSON; b"" if it has none."""
     values = values_of(text, source) if isinstance(text, str) else None
     return msgspec.json.encode(values) if values else b""
 

@@ -1,7 +1,7 @@
 """The text that Event Viewer shows of an event, read by its labels.
 
 Some shippers send that text and none of its values. Sysmon's is in English everywhere and labels each value by its name; the
-filtering platform's and Defender's are read in English only. Each value stands on a line of its own, unless somebody made one
+filtering platform's and Defender's are read in English only. Each value stands on a line of its own, unless a shipper made one
 line of it. What is labelled twice is not taken, nor then a command line: it may hold what looks like a label.
 """
 

@@ -1,7 +1,7 @@
 """Windows events as Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Azure Monitor, syslog and others ship them.
 
 Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Sysmon 1 and 5 processes, Defender's 1125 and 1126
-verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`shippers.py`). Inbound
+verdicts, its 5007 the change of the protection mode. The shapes are recognised by content (`shippers.py`). Inbound
 connections are those of another machine, and UDP has none.
 """
 
@@ -18,7 +18,6 @@ from schemas.address import split_url
 from schemas.clock import iso_micros, parse_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
-    TEXT_CHARS_MAX,
     Action,
     ConnectionOpened,
     Ignored,
@@ -35,9 +34,9 @@ from schemas.events import (
     flow_of,
 )
 from schemas.parsers.common.memoize import read_once
-from schemas.parsers.common.values import Missing, needed, number, text
+from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
+from schemas.parsers.common.values import PID_MAX, PORT_MAX, maybe_number, needed, number, short, text
 from schemas.parsers.windows.common_schema import ecs_process, ecs_values
-from schemas.parsers.windows.event_xml import Malformed
 from schemas.parsers.windows.record import FilteredConnection, Record, Shown, Source, SysmonConnection, SysmonProcess
 from schemas.parsers.windows.shippers import claims, read, split
 
@@ -45,8 +44,6 @@ SECURITY = Sensor("security", SensorKind.ENDPOINT, (ConnectionOpened,), clock_ra
 SYSMON = Sensor("sysmon", SensorKind.ENDPOINT, (ConnectionOpened, ProcessStarted), clock_rank=60)
 DEFENDER = Sensor("defender", SensorKind.ENDPOINT, (ProcessVerdict, ModeChanged))
 
-PORT_MAX = 65_535
-PID_MAX = 2**32
 KNOWN: dict[Source, frozenset[int]] = {
     "sysmon": frozenset({*range(1, 30), 255}),
     "security": frozenset({5031, *range(5150, 5160)}),
@@ -67,7 +64,6 @@ NO_GUID = "00000000-0000-0000-0000-000000000000"
 _PID_IN_MESSAGE = re.compile(r"Process ?I[dD]:\s{1,8}(\d{1,10})\b")
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HEX = re.compile(r"[0-9a-f]+")
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Malformed)
 
 
 def parse(raw: bytes) -> Parsed:
@@ -75,14 +71,10 @@ def parse(raw: bytes) -> Parsed:
     try:
         record = read(raw)
         return HANDLERS.get((record.source, record.event_id), _ignored)(record)
-    except Missing as error:
-        return Reject(Reason.INCOMPLETE, str(error), raw)
     except msgspec.ValidationError as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
-    except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
-    except (ValueError, OverflowError) as error:
-        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except FAULTS as error:
+        return reject_of(error, raw)
 
 
 def _ignored(record: Record, why: str = "") -> Ignored:
@@ -94,7 +86,7 @@ def _ignored(record: Record, why: str = "") -> Ignored:
 
 
 def _sysmon_connection(record: Record) -> Parsed:
-    """Sysmon tells of a connection once it is established."""
+    """Read an established connection."""
     values = record.values(SysmonConnection)
     if values.SourceIp is None and record.ecs:
         values = ecs_values(record.ecs)
@@ -121,7 +113,7 @@ def _sysmon_connection(record: Record) -> Parsed:
 
 
 def _sysmon_process(record: Record) -> Parsed:
-    """Sysmon tells of a process when it begins, with what it is, and when it ends."""
+    """Read Sysmon's record of a process: its beginning, with what it is, or its end."""
     values = record.values(SysmonProcess)
     if values.Image is None and record.ecs:
         values = ecs_process(record.ecs)
@@ -137,19 +129,18 @@ def _sysmon_process(record: Record) -> Parsed:
         return _ignored(record, "_without_guid")
     process = _process(pid, image, text(values.User), guid)
     if not ends:
-        parent_pid = text(values.ParentProcessId)
         hashes = text(values.Hashes)
         process = Process(
             process.pid,
             process.name,
             process.path,
-            text(values.CommandLine)[:TEXT_CHARS_MAX],
+            short(text(values.CommandLine)),
             at,
             process.account,
             process.domain,
             "",
-            number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
-            _file_name(text(values.ParentImage))[:TEXT_CHARS_MAX],
+            maybe_number(values.ParentProcessId, "ParentProcessId", PID_MAX),
+            short(_file_name(text(values.ParentImage))),
             *(_remembered_hashes(hashes) if len(hashes) <= REMEMBERED_CHARS_MAX else _hashes(hashes)),
             process.guid,
         )
@@ -169,7 +160,7 @@ def _remembered_guid(written: str) -> str:
 
 
 def _hashes(written: str) -> tuple[str, str, str]:
-    """SHA-1, SHA-256 and MD5 of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`, "" for one that Sysmon was not told to make."""
+    """Return SHA-1, SHA-256 and MD5 of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`, "" for one that Sysmon does not make."""
     found = {}
     for one in written.lower().split(",")[:8]:
         name, _, value = one.strip().partition("=")
@@ -182,7 +173,7 @@ _remembered_hashes = lru_cache(maxsize=8_192)(_hashes)
 
 
 def _filtered_connection(record: Record) -> Parsed:
-    """The Windows Filtering Platform lets a connection be tried, or stops it; what came of it, it does not tell."""
+    """Read an attempt that the Windows Filtering Platform let through or stopped; its outcome is unknown."""
     values = record.values(FilteredConnection)
     if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
@@ -224,7 +215,7 @@ def _verdict(record: Record) -> Parsed:
         _process("", text(values.get("processname")), text(values.get("user"))),
         host,
         port,
-        url[:TEXT_CHARS_MAX],
+        short(url),
         "",
         "",
         f"defender/{record.event_id}/{host}/{iso_micros(at)}",
@@ -275,7 +266,7 @@ def _port(written: object, name: str) -> int:
 
 
 def _pid_in_message(record: Record) -> str:
-    """The text of an event may tell the PID where no value does."""
+    """Return the PID in the text of an event whose values lack it; "" if there is none."""
     if record.beside is None and b"Message" not in record.data:
         return ""
     found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
@@ -296,11 +287,11 @@ def _process_of(pid: str, path: str, user: str, guid: str) -> Process:
     name = _file_name(path)
     domain, _, account = user.rpartition("\\")
     return Process(
-        number(pid, "PID", PID_MAX) if pid else None,
-        name[:TEXT_CHARS_MAX],
-        path[:TEXT_CHARS_MAX] if name != path else "",
-        account=account[:TEXT_CHARS_MAX],
-        domain=domain[:TEXT_CHARS_MAX],
+        maybe_number(pid, "PID", PID_MAX),
+        short(name),
+        short(path) if name != path else "",
+        account=short(account),
+        domain=short(domain),
         guid=_plain_guid(guid),
     )
 
@@ -324,20 +315,16 @@ HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
 _read_once = read_once(read)
 
 
+@otherwise(0)
 def written_at(raw: bytes) -> Micros:
     """When the event happened; shippers deliver events of one machine in that order."""
-    try:
-        return _read_once(raw).at
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return 0
+    return _read_once(raw).at
 
 
+@otherwise("")
 def device_of(raw: bytes) -> str:
     """The computer that the event is of, not the collector."""
-    try:
-        return _read_once(raw).device
-    except (*_UNREADABLE, ValueError, OverflowError):
-        return ""
+    return _read_once(raw).device
 
 
 DIALECT = Dialect(

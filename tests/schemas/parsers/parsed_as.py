@@ -20,7 +20,7 @@ def _must_be(wanted: type[Outcome]) -> Callable[[Parsed], Outcome]:
 
 opened = _must_be(ConnectionOpened)
 request = _must_be(HttpExchange)
-told = _must_be(ProcessStarted)
+reported = _must_be(ProcessStarted)
 """A process's start or end."""
 verdict = _must_be(ProcessVerdict)
 reject = _must_be(Reject)

@@ -68,7 +68,7 @@ def shown(parsed: Event | Ignored | Reject) -> dict[str, object]:
 
 @by_name
 def test_own_records_have_their_mark(dialect: Dialect) -> None:
-    """Where an endpoint tells of its own connection there is a mark; a dialect without marks has no such lines."""
+    """Where an endpoint reports of its own connection there is a mark; a dialect without marks has no such lines."""
     opened = [line for line in real_lines(dialect) if isinstance(dialect.parse(line), ConnectionOpened)]
 
     assert bool(opened) == bool(dialect.own_marks)
@@ -92,7 +92,7 @@ def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
 @settings(max_examples=200)
 @given(data=st.data())
 def test_any_change_to_a_real_line_is_a_value(dialect: Dialect, data: st.DataObject) -> None:
-    """Real lines with fields replaced by anything JSON can say, or words by any: an event that can be written, or a reject."""
+    """Real lines with fields replaced by anything JSON can state, or words by any: an event that can be written, or a reject."""
     line = data.draw(st.sampled_from(real_lines(dialect)))
     changed = change_json(data, line) if line.startswith(b"{") else change_text(data, line)
     parsed = dialect.parse(changed)
@@ -103,8 +103,8 @@ def test_any_change_to_a_real_line_is_a_value(dialect: Dialect, data: st.DataObj
 
 
 @by_name
-def test_real_lines_become_what_the_golden_file_says(dialect: Dialect, request: pytest.FixtureRequest) -> None:
-    """`pytest --bless` writes the files anew; the difference is reviewed like code."""
+def test_real_lines_become_what_the_golden_file_states(dialect: Dialect, request: pytest.FixtureRequest) -> None:
+    """`pytest --bless` writes the files again; the difference is reviewed like code."""
     found = [json.dumps(shown(dialect.parse(line)), sort_keys=True) for line in real_lines(dialect)]
     path = GOLDEN / f"{dialect.name}.out.jsonl"
     if request.config.getoption("--bless"):
@@ -127,7 +127,7 @@ def test_real_lines_name_their_device_and_time(dialect: Dialect) -> None:
 
 @by_name
 def test_real_lines_are_claimed_by_their_dialect_alone(dialect: Dialect) -> None:
-    """Who reads `auto:PATH` asks each dialect, in any order. What a dialect rejects may be another's, or nobody's."""
+    """Who reads `auto:PATH` asks each dialect, in any order. What a dialect rejects may be another's, or no one's."""
     for line in real_lines(dialect):
         claimed = [other.name for other in EVERY if other.claims(line)]
         assert claimed == [dialect.name] or (len(claimed) <= 1 and isinstance(dialect.parse(line), Reject))
@@ -135,7 +135,7 @@ def test_real_lines_are_claimed_by_their_dialect_alone(dialect: Dialect) -> None
 
 @by_name
 def test_other_writing_is_not_claimed(dialect: Dialect) -> None:
-    """Plain text, other programs' JSON, and a dialect's own words inside of somebody else's text."""
+    """Plain text, other programs' JSON, and a dialect's own words inside of a user else's text."""
     others = (
         b"",
         b"{}",
@@ -190,7 +190,7 @@ def test_golden_input_is_real() -> None:
             assert line in recorded or b"constructed" in line or (joined and recorded.issuperset(joined))
 
 
-def test_a_flow_that_a_stopped_sensor_lets_go_has_not_ended() -> None:
+def test_a_flow_that_a_stopped_sensor_releases_has_not_ended() -> None:
     """Suricata writes all flows when it is stopped, and the ones it prunes; those go on, the closed ones do not."""
     line = (
         b'{"timestamp":"2026-11-24T10:00:00.000000+0000","flow_id":7,"event_type":"flow","host":"h","src_ip":"10.0.0.1",'

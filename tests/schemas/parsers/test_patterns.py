@@ -1,4 +1,4 @@
-"""No pattern takes more than linear time, whatever a line holds: docs/dialects/README.md says how they are written."""
+"""No pattern takes more than linear time, whatever a line holds: docs/dialects/README.md states how they are written."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_every_parser_has_patterns_that_are_held() -> None:
 def test_a_quadratic_pattern_is_found(pattern: str) -> None:
     """What this test is for: time that grows with the square of a run, or faster."""
     used = Used(re.compile(pattern))
-    used.names.add("searched_by_nobody")
+    used.names.add("searched_by_unknown")
 
     assert longest_at(used, 8_192) > longest_at(used, 1_024) * 16
 

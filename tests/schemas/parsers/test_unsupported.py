@@ -1,4 +1,4 @@
-"""Formats that are recognised and not read: the reject says so, why, and what to collect in their place."""
+"""Formats that are recognised and not read: the reject states so, why, and what to collect in their place."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_other_lines_are_not_of_these_formats(line: str) -> None:
     assert found.reason is Reason.UNKNOWN_DIALECT
 
 
-def test_the_worker_says_so_as_well() -> None:
+def test_the_worker_states_so_as_well() -> None:
     """A line that a producer published as `auto` is rejected by the worker."""
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(Message(1, 1, b"dev", "\n".join(LINES["Falco"]).encode(), AUTO))

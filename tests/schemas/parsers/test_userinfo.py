@@ -11,7 +11,7 @@ import pytest
 from schemas.address import split_authority, split_url
 from schemas.events import HttpExchange, Ignored, Parsed, ProxyLogged, Verdict
 from schemas.parsers import dialects
-from tests.factories import PROXY, connection, verdict, world_of
+from tests.factories import PROXY, connection, verdict
 from tests.factories import request as exchange
 from tests.schemas.parsers.elastic.ecs_events import line as packetbeats
 from tests.schemas.parsers.parsed_as import request
@@ -143,7 +143,7 @@ def outcome(writers: tuple[str, Callable[[str], str]], target: str) -> Parsed:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("writer", PROXY_LOGS.values(), ids=PROXY_LOGS)
 def test_a_proxys_log_gives_no_destination(writer: tuple[str, Callable[[str], str]], target: str) -> None:
-    """The log says what was asked for, not which of the hosts the proxy connected to."""
+    """The log states what was asked for, not which of the hosts the proxy connected to."""
     found = outcome(writer, target)
 
     assert isinstance(found, Ignored), found
@@ -181,7 +181,7 @@ def test_a_sensors_request_without_userinfo_keeps_its_target(writer: tuple[str, 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_connection_stays_unresolved(target: str) -> None:
-    """Its only row says that the request could not be used."""
+    """Its only row states that the request could not be used."""
     world = world_of([connection(0), exchange(0.1, target, method="CONNECT")])
 
     assert world.destinations == []
@@ -193,13 +193,13 @@ def test_the_connection_stays_unresolved(target: str) -> None:
 def test_a_verdict_on_it_names_neither_host(target: str) -> None:
     """The connection was stopped; what it would have reached is not known."""
     world = world_of([connection(0), verdict(0.1, target, method="CONNECT", host=SECOND)])
-    told = json.dumps([*world.connections, *world.verdicts, *world.alerts])
+    reported = json.dumps([*world.connections, *world.verdicts, *world.alerts])
 
     assert world.destinations == []
     assert [(row["Outcome"], row["UnresolvedReason"]) for row in world.connections] == [
         ("blocked", "no_usable_request")
     ]
-    assert not [text for text in (FIRST, SECOND, SECRET) if text in told]
+    assert not [text for text in (FIRST, SECOND, SECRET) if text in reported]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -73,7 +73,7 @@ def test_what_is_not_certain_stays() -> None:
 
 
 @pytest.mark.parametrize(("changed", "year"), [("2020-11-03T12:41:28Z", 2020), ("2021-11-01T00:00:00Z", 2020)])
-def test_the_file_tells_the_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, year: int) -> None:
+def test_the_file_reports_the_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, year: int) -> None:
     """The latest in which the line is not younger than the file's last change."""
     file = tmp_path / "forcepoint.log"
     file.write_text(f"<134>Nov  3 12:41:27 gw-1 {BODY}\n")

@@ -40,7 +40,7 @@ def flow(*, final: bool = True, **parts: object) -> dict[str, Any]:
 
 def request(method: str | None, url: dict[str, Any], headers: dict[str, Any] | None = None, **parts: object) -> Any:
     """What becomes of an HTTP event."""
-    return told(line(http={"request": {"method": method, "headers": headers}}, url=url, **parts))
+    return reported(line(http={"request": {"method": method, "headers": headers}}, url=url, **parts))
 
 
 def endpoint(action: str, kinds: list[str], **parts: object) -> Any:
@@ -59,11 +59,11 @@ def endpoint(action: str, kinds: list[str], **parts: object) -> Any:
         "process": {"pid": 7412, "name": "chrome.exe", "executable": "C:\\chrome.exe"},
         "user": {"name": "a.meyer", "domain": "CORP", "id": "S-1-5-21-1"},
     }
-    return told(line(**{**whole, **parts}))
+    return reported(line(**{**whole, **parts}))
 
 
-def told(event: dict[str, Any]) -> Any:
-    """What becomes of an event; its device is told before it is parsed, too."""
+def reported(event: dict[str, Any]) -> Any:
+    """What becomes of an event; its device is reported before it is parsed, too."""
     raw = json.dumps(event).encode()
     parsed = parse(raw)
     assert isinstance(parsed, Reject) or device_of(raw) == parsed.device

@@ -1,4 +1,4 @@
-"""The traps of events in the Elastic Common Schema (tests/data/ecs); which of them are constructed, its README says."""
+"""The traps of events in the Elastic Common Schema (tests/data/ecs); which of them are constructed, its README states."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.schemas.parsers.elastic.ecs_events import (
     endpoint,
     flow,
     line,
+    reported,
     request,
-    told,
 )
 
 DATA = Path(__file__).parents[3] / "data" / "ecs"
@@ -54,21 +54,21 @@ def test_every_line_of_the_samples_is_read(name: str, events: int, ignored: int,
     assert all(claims(raw) for raw in lines)
 
 
-def test_a_flow_says_what_went_over_it_once_it_is_over() -> None:
+def test_a_flow_states_what_went_over_it_once_it_is_over() -> None:
     """Reports before the last one hold a part of the same totals."""
-    closed = told(flow())
+    closed = reported(flow())
 
     assert closed == FlowSummary(
         "dev-a", 1_741_079_770_004_000, closed.flow, 1_741_079_721_998_000, 1_741_079_729_101_000, 3216, 56401,
         True, False, False, f"ecs/flow/52817/{REPORTED}", "ecs",
     )  # fmt: skip
     assert closed.flow.id == ""
-    assert told(flow(final=False)).kind == "flow_interim"
+    assert reported(flow(final=False)).kind == "flow_interim"
 
 
 def test_a_flow_with_its_process_is_the_endpoints_own_record() -> None:
     """The process counts more than the bytes; the first report has it, the last one the end, both are one connection."""
-    interim, final = (told(flow(final=final, process=CURL)) for final in (False, True))
+    interim, final = (reported(flow(final=final, process=CURL)) for final in (False, True))
 
     assert isinstance(interim, ConnectionOpened)
     assert final.process == Process(7412, "curl", "/usr/bin/curl", "curl https://bad1.example/")
@@ -84,9 +84,9 @@ def test_a_flow_with_its_process_is_the_endpoints_own_record() -> None:
 def test_one_packet_back_is_a_refusal(packets: int, answered: bool) -> None:
     """A connection that came about has at least two packets of the server's: it agrees, and it ends."""
     server = {"ip": "198.51.100.80", "port": 3128, "packets": packets, "bytes": 60 * packets}
-    opened = told(flow(destination=server, process=CURL))
+    opened = reported(flow(destination=server, process=CURL))
 
-    assert told(flow(destination=server)).answered is answered
+    assert reported(flow(destination=server)).answered is answered
     assert (opened.failed, opened.established > 0) == (not answered, answered)
 
 
@@ -94,9 +94,9 @@ def test_a_flow_whose_beginning_was_not_seen_is_turned_round() -> None:
     """Packetbeat calls the source who sent the first packet that it saw: after a start that may be the proxy."""
     server = {"ip": "198.51.100.80", "port": 3128, "packets": 46, "bytes": 56401}
     client = {"ip": "198.51.100.11", "port": 52817, "packets": 18, "bytes": 3216}
-    closed = told(flow(source=server, destination=client))
-    opened = told(flow(source=server, destination={**client, "process": CURL}, process=CURL))
-    high = told(flow(source=client, destination={**server, "port": 49700}))
+    closed = reported(flow(source=server, destination=client))
+    opened = reported(flow(source=server, destination={**client, "process": CURL}, process=CURL))
+    high = reported(flow(source=client, destination={**server, "port": 49700}))
 
     assert (closed.device, closed.flow.local_port, closed.bytes_sent, closed.midstream) == ("dev-a", 52817, 3216, True)
     assert (opened.flow.local_port, opened.process.pid) == (52817, 7412)
@@ -104,13 +104,13 @@ def test_a_flow_whose_beginning_was_not_seen_is_turned_round() -> None:
 
 
 def test_the_servers_process_is_nobodys() -> None:
-    """Packetbeat on a proxy tells the proxy's own process of a client's connection, and prefers it."""
+    """Packetbeat on a proxy reports the proxy's own process of a client's connection, and prefers it."""
     proxy = {"name": "proxy-1", "ip": ["198.51.100.80"]}
     server = {"ip": "198.51.100.80", "port": 3128, "packets": 9, "process": SQUID}
-    both = told(flow(source={"ip": "127.0.0.1", "port": 1025, "process": CURL}, destination=server, process=SQUID))
+    both = reported(flow(source={"ip": "127.0.0.1", "port": 1025, "process": CURL}, destination=server, process=SQUID))
 
-    assert isinstance(told(flow(process=SQUID, host=proxy)), FlowSummary)
-    assert isinstance(told(flow(process=SQUID, destination=server)), FlowSummary)
+    assert isinstance(reported(flow(process=SQUID, host=proxy)), FlowSummary)
+    assert isinstance(reported(flow(process=SQUID, destination=server)), FlowSummary)
     assert both.process.name == "curl"
 
 
@@ -140,19 +140,20 @@ def test_the_servers_process_is_nobodys() -> None:
 def test_the_device_is_the_client(parts: dict[str, Any], device: str) -> None:
     """By its name where the agent runs on it; by its address where the agent watches it: on a tap, a proxy, a server."""
     assert (
-        told(line(**{"tls": {}, "event": {"category": "network_traffic", "dataset": "tls"}, **parts})).device == device
+        reported(line(**{"tls": {}, "event": {"category": "network_traffic", "dataset": "tls"}, **parts})).device
+        == device
     )
 
 
-def test_no_event_says_of_itself_whose_it_is() -> None:
+def test_no_event_states_of_itself_whose_it_is() -> None:
     """Whose it is was found out once and is remembered under a name that an event may have as well."""
     assert (
-        told(line(**{"tls": {}, "event": {"category": "network_traffic", "dataset": "tls"}, "--": "dev-b"})).device
+        reported(line(**{"tls": {}, "event": {"category": "network_traffic", "dataset": "tls"}, "--": "dev-b"})).device
         == "dev-a"
     )
 
 
-def test_a_connect_goes_where_its_host_header_says() -> None:
+def test_a_connect_goes_where_its_host_header_states() -> None:
     """Packetbeat drops the target: `query` is `CONNECT `, and `url` is made of the Host header."""
     by_url = request("CONNECT", {"full": "http://bad1.example:443", "domain": "bad1.example", "port": 443})
     by_header = request("CONNECT", {"domain": "bad1.example", "port": 3128}, {"host": "bad1.example:8443"})
@@ -166,7 +167,7 @@ def test_a_connect_goes_where_its_host_header_says() -> None:
 @pytest.mark.parametrize(
     ("url", "port"), [({"domain": "bad1.example", "port": 3128}, 3128), ({"domain": "bad1.example"}, 80), ({}, 3128)]
 )
-def test_a_connect_with_the_proxys_own_port_goes_nobody_knows_where(url: dict[str, Any], port: int) -> None:
+def test_a_connect_with_the_proxys_own_port_goes_unknown_knows_where(url: dict[str, Any], port: int) -> None:
     """Where the Host header has no port, Packetbeat takes that of the connection, which is the proxy's."""
     asked = request("CONNECT", url, destination={"ip": "198.51.100.80", "port": port})
 
@@ -175,7 +176,7 @@ def test_a_connect_with_the_proxys_own_port_goes_nobody_knows_where(url: dict[st
 
 
 def test_a_url_put_together_is_no_target() -> None:
-    """`url.full` has the proxy's port: a request in absolute form looks like one in origin form, and is told as that."""
+    """`url.full` has the proxy's port: a request in absolute form looks like one in origin form, and is reported as that."""
     asked = request(
         "get",
         {"full": "http://ok.example:3128/a?b=1", "domain": "ok.example", "port": 3128, "path": "/a", "query": "b=1"},
@@ -221,7 +222,7 @@ def test_an_answer_without_request_is_none() -> None:
 
 def test_who_signs_in_at_a_server_is_not_who_runs_the_process() -> None:
     """Packetbeat's `user.name` is the one of HTTP's basic authentication."""
-    opened = told(flow(process=CURL, user={"name": "simplesimon"}))
+    opened = reported(flow(process=CURL, user={"name": "simplesimon"}))
 
     assert opened.process.account == ""
 
@@ -229,24 +230,24 @@ def test_who_signs_in_at_a_server_is_not_who_runs_the_process() -> None:
 def test_tls_names() -> None:
     """The server name, normalised; "" where the hello had none."""
     event = {"category": ["network"], "dataset": "network_traffic.tls"}
-    named = told(line(event=event, tls={"client": {"server_name": "Direct.Example."}}))
-    unnamed = told(line(event=event, tls={"established": False}))
+    named = reported(line(event=event, tls={"client": {"server_name": "Direct.Example."}}))
+    unnamed = reported(line(event=event, tls={"established": False}))
 
     assert isinstance(named, TlsName)
     assert (named.sni, named.tunnelled, unnamed.sni) == ("direct.example", False, "")
 
 
 def test_events_in_somebodys_envelope() -> None:
-    """Exported from Elasticsearch, or passed on as a text: the very same event, and nobody else claims it."""
+    """Exported from Elasticsearch, or passed on as a text: the very same event, and no one else claims it."""
     event = flow(process=CURL)
     for carrier in ({"_index": "a", "_source": event}, {"_raw": json.dumps(event)}, {"message": json.dumps(event)}):
         raw = json.dumps(carrier).encode()
-        assert told(carrier) == told(event)
+        assert reported(carrier) == reported(event)
         assert device_of(raw) == "dev-a"
         assert [dialect.name for dialect in dialects().values() if dialect.claims(raw)] == ["ecs"]
 
 
-def test_defend_tells_of_a_connection_twice() -> None:
+def test_defend_reports_of_a_connection_twice() -> None:
     """It was tried, by whom; it ended, with its bytes. Only the first has a beginning: the second makes no connection."""
     tried = endpoint("connection_attempted", ["start"])
     ended = endpoint(
@@ -271,7 +272,7 @@ def test_defend_tells_of_a_connection_twice() -> None:
         ("lookup_result", {"source": None, "destination": None}, "dns"),
         ("connection_attempted", {"network": {"transport": "udp", "direction": "egress"}}, "network_not_tcp"),
         ("connection_attempted", {"process": None}, "network_no_process"),
-        # macOS tells no direction; the host's addresses do.
+        # macOS reports no direction; the host's addresses do.
         (
             "disconnect_received",
             {"network": {"transport": "tcp"}, "source": {"ip": "203.0.113.7", "port": 1}},
@@ -288,8 +289,8 @@ def test_auditbeat() -> None:
     """A flow with process and user; auditd's connect has no local port, so it is no connection that could be joined."""
     auditbeat = {"type": "auditbeat"}
     event = {"module": "system", "dataset": "socket", "action": "network_flow", "start": BEGAN, "end": ENDED}
-    opened = told(flow(event=event, agent=auditbeat, process=CURL, user={"id": "1000", "name": "user"}))
-    inbound = told(
+    opened = reported(flow(event=event, agent=auditbeat, process=CURL, user={"id": "1000", "name": "user"}))
+    inbound = reported(
         flow(event=event, agent=auditbeat, process=CURL, network={"transport": "tcp", "direction": "inbound"})
     )
     connected = line(
@@ -303,7 +304,7 @@ def test_auditbeat() -> None:
     assert (opened.process.account, opened.process.sid) == ("user", "")
     assert opened.ended
     assert inbound.kind == "network_inbound"
-    assert told(connected).kind == "connect_without_port"
+    assert reported(connected).kind == "connect_without_port"
 
 
 def test_windows_events_are_winlogs() -> None:
@@ -359,7 +360,7 @@ def test_the_request_and_the_flow_are_one_connection() -> None:
 
 
 def test_an_event_that_holds_zeeks_or_suricatas_line_is_theirs() -> None:
-    """Elastic Agent and Security Onion keep it: it tells more. The original of another tool changes nothing."""
+    """Elastic Agent and Security Onion keep it: it reports more. The original of another tool changes nothing."""
     theirs = (
         '{"ts":1741079722.5,"uid":"CAa1","id.orig_h":"198.51.100.11"}',
         '{"timestamp":"x","flow_id":7,"event_type":"tls"}',
@@ -381,8 +382,8 @@ def test_an_export_without_timestamp_has_the_events_own_time(times: tuple[str | 
     flat = {f"event.{name}": value for name, value in event.items()} | {"tls.client.server_name": "a.example"}
     flat |= {f"{part}.{name}": value for part in ("source", "destination") for name, value in whole[part].items()}
     flat |= {"network.transport": "tcp", "host.name": "dev-a", "host.ip": ["198.51.100.11"]}
-    found = told(whole)
+    found = reported(whole)
 
     assert isinstance(found, TlsName)
     assert (found.at, found.sni) == (parse_micros(at), "a.example")
-    assert told({name: value for name, value in flat.items() if value is not None}) == found
+    assert reported({name: value for name, value in flat.items() if value is not None}) == found

@@ -10,7 +10,7 @@ import pytest
 from schemas.events import Ignored, Reason, Reject
 from schemas.parsers.elastic.ecs import claims, parse
 from schemas.parsers.elastic.line import NO_TIME, SHAPE_BYTES_MAX, SHAPE_NAMES_MAX, _remembered_path, _remembered_shape
-from tests.schemas.parsers.elastic.ecs_events import CURL, REPORTED, flow, line, request, told
+from tests.schemas.parsers.elastic.ecs_events import CURL, REPORTED, flow, line, reported, request
 
 
 def test_flat_and_nested_are_one() -> None:
@@ -18,7 +18,7 @@ def test_flat_and_nested_are_one() -> None:
     nested = request(
         "CONNECT", {"domain": "bad1.example", "port": 443}, network={"transport": "tcp", "direction": "egress"}
     )
-    flat = told(
+    flat = reported(
         {
             "@timestamp": "2025-03-04T09:15:22.001Z",
             "event.category": "network_traffic",
@@ -58,7 +58,7 @@ def test_lines_with_the_same_dotted_names_differ_in_their_values() -> None:
         )
         flat = flattened(event)
 
-        assert told(flat) == told(event) == told(dict(reversed(flat.items())))
+        assert reported(flat) == reported(event) == reported(dict(reversed(flat.items())))
 
 
 @pytest.mark.parametrize("names", [("dns", "dns.id"), ("http", "http.version.a"), ("source.ip", "source.ip.keyword")])
@@ -82,24 +82,24 @@ def test_a_line_with_a_single_dotted_name() -> None:
     assert parse(raw) == Reject(Reason.INCOMPLETE, NO_TIME, raw)
 
 
-def test_a_faulty_part_is_no_fault_where_nobody_asks_for_it() -> None:
+def test_a_faulty_part_is_no_fault_where_unknown_asks_for_it() -> None:
     """Of a flow over UDP it does not matter what its `http` looks like; of a request it does."""
     faulty: dict[str, Any] = {"http": {"request": 7}, "url": "x", "tls": [], "network": {"transport": "udp"}}
     asked = parse(json.dumps(line(**{**faulty, "network": {"transport": "tcp"}})).encode())
 
-    assert told(flow(**faulty)).kind == "flow_not_tcp"
+    assert reported(flow(**faulty)).kind == "flow_not_tcp"
     assert isinstance(asked, Reject)
     assert asked.detail == "Expected `object`, got `int` - at `$.request`"
 
 
 def test_a_part_that_is_null_is_empty() -> None:
-    """It tells nothing; a flow that does is one, and not over."""
+    """It reports nothing; a flow that does is one, and not over."""
     event = line(event={"category": ["network"], "dataset": "http"}, http={"request": {"method": "GET"}})
     nulls = {"url": None, "tls": None, "flow": None}
 
-    assert told({**event, **nulls}) == told(event)
-    assert told({**event, "http": None}).kind == "http_no_request"
-    assert told({**flow(), "flow": None}).kind == "flow_interim"
+    assert reported({**event, **nulls}) == reported(event)
+    assert reported({**event, "http": None}).kind == "http_no_request"
+    assert reported({**flow(), "flow": None}).kind == "flow_interim"
 
 
 def test_a_dotted_name_of_any_length_is_not_remembered() -> None:
@@ -112,7 +112,7 @@ def test_a_dotted_name_of_any_length_is_not_remembered() -> None:
     }
     parse(json.dumps(event).encode())
     before = _remembered_path.cache_info()
-    told({**event, "labels." + "b" * 128: 1})
+    reported({**event, "labels." + "b" * 128: 1})
     after = _remembered_path.cache_info()
 
     assert (after.currsize, after.misses) == (before.currsize, before.misses)
@@ -128,10 +128,10 @@ def test_the_names_of_a_large_line_are_not_remembered(labels: dict[str, Any]) ->
     """A stream of such lines must not fill the memory."""
     event = flattened(flow(process=CURL))
     before = _remembered_shape.cache_info()
-    closed = told({**event, **labels})
+    closed = reported({**event, **labels})
 
     assert _remembered_shape.cache_info() == before
-    assert closed == told(event)
+    assert closed == reported(event)
 
 
 def test_a_name_that_is_a_value_and_an_object_is_no_event() -> None:

@@ -1,4 +1,4 @@
-"""Linux's audit log: records of one event joined, and what is told of connect()."""
+"""Linux's audit log: records of one event joined, and what is reported of connect()."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FILES = sorted((DATA / "auditd").glob("*.gz"))
 INET = b"02000050A9FEA9FE0000000000000000"
 
 
-def record(kind: str, serial: int, said: str = "", at: float = 100.0, node: str = "") -> bytes:
+def record(kind: str, serial: int, stated: str = "", at: float = 100.0, node: str = "") -> bytes:
     """A constructed record."""
-    return f"{f'node={node} ' if node else ''}type={kind} msg=audit({at:.3f}:{serial}): {said}".encode()
+    return f"{f'node={node} ' if node else ''}type={kind} msg=audit({at:.3f}:{serial}): {stated}".encode()
 
 
 def call(number: int = 42, arch: str = "c000003e", first: str = "3", exit_code: int = 0) -> bytes:
@@ -62,12 +62,12 @@ def test_real_records() -> None:
             found[kind_of(event)] += 1
             assert claims(event) == (kind_of(event) != "malformed")
 
-    told = {"connect_without_port": 1, "connect_without_address": 1}
-    assert found == {"other": 46, "syscall": 12, "part": 5, "malformed": 1, **told}
+    reported = {"connect_without_port": 1, "connect_without_address": 1}
+    assert found == {"other": 46, "syscall": 12, "part": 5, "malformed": 1, **reported}
 
 
 def test_only_auditd_claims_its_lines() -> None:
-    """Nobody else writes `msg=audit(`."""
+    """No one else writes `msg=audit(`."""
     others = [path for path in DATA.rglob("*.gz") if path.parent.name != "auditd"]
 
     assert not any(claims(line) for path in others for line in gzip.decompress(path.read_bytes()).splitlines())
@@ -125,8 +125,8 @@ def test_what_is_no_event_of_laurels() -> None:
 
 def test_shipped_by_filebeat() -> None:
     """The machine is the shipper's, which runs beside the daemon; the records of an event are joined all the same."""
-    told = {"@timestamp": "2025-03-04T09:15:22.000Z", "host": {"name": "ws1"}, "agent": {"type": "filebeat"}}
-    (event,) = events(*(json.dumps({**told, "message": one.decode()}).encode() for one in (call(), address(INET))))
+    reported = {"@timestamp": "2025-03-04T09:15:22.000Z", "host": {"name": "ws1"}, "agent": {"type": "filebeat"}}
+    (event,) = events(*(json.dumps({**reported, "message": one.decode()}).encode() for one in (call(), address(INET))))
 
     assert (kind_of(event), device_of(event), claims(event)) == ("connect_without_port", "ws1", True)
 
@@ -152,7 +152,7 @@ def test_the_kernels_own_log() -> None:
 
 
 def test_ausearchs_report() -> None:
-    """Each event stands under a line and its time as local text, which tell nothing more; interpreted times are not read."""
+    """Each event stands under a line and its time as local text, which report nothing more; interpreted times are not read."""
     above = [b"----", b"time->Tue Mar  4 09:15:22 2025"]
 
     assert events(*above, call(), address(INET)) == [JOINED.join([call(), address(INET)])]
@@ -223,8 +223,8 @@ def test_law_of_records(found: list[tuple[str, int, int]]) -> None:
     given: list[bytes] = []
     for start, line in enumerate(lines):
         given += framing.take(line, start)
-        told = set(JOINED.join(given).split(JOINED))
-        waiting = [n for n, one in enumerate(lines[: start + 1]) if one not in told and b"type=EOE" not in one]
+        reported = set(JOINED.join(given).split(JOINED))
+        waiting = [n for n, one in enumerate(lines[: start + 1]) if one not in reported and b"type=EOE" not in one]
         assert framing.held == (waiting[0] if waiting else None)
     given += framing.release()
 
@@ -262,7 +262,7 @@ def test_law_of_records(found: list[tuple[str, int, int]]) -> None:
     ],
 )
 def test_kinds(records: list[bytes], kind: str) -> None:
-    """Number and architecture say what was called, the address's family whether it is of a network."""
+    """Number and architecture state what was called, the address's family whether it is of a network."""
     assert kind_of(*records) == kind
 
 

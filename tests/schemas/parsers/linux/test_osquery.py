@@ -1,4 +1,4 @@
-"""The traps of osquery's results (tests/data/osquery); which of them are constructed, its README says."""
+"""The traps of osquery's results (tests/data/osquery); which of them are constructed, its README states."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CONNECT = {
 }
 
 
-def told(of: dict[str, Any] = CONNECT, **parts: object) -> Any:
-    """What becomes of a result; its device is told before it is parsed, too."""
+def reported(of: dict[str, Any] = CONNECT, **parts: object) -> Any:
+    """What becomes of a result; its device is reported before it is parsed, too."""
     line = {
         "name": "pack_net_sockets",
         "hostIdentifier": "Dev-A.corp.example.",
@@ -60,7 +60,7 @@ def test_every_line_of_the_samples_is_read(name: str, events: int, ignored: int)
 
 def test_a_connect_with_its_local_port_is_a_connection() -> None:
     """The time is the event's, in whole seconds, not the query's."""
-    opened = told()
+    opened = reported()
 
     assert opened == ConnectionOpened(
         *("dev-a.corp.example", AT, opened.flow, AT, AT, 0, False),
@@ -84,8 +84,8 @@ def test_a_connect_with_its_local_port_is_a_connection() -> None:
     ],
 )
 def test_in_progress_is_no_failure(status: str, established: int, failed: bool) -> None:
-    """A connect that does not wait has not failed; nobody knows what came of it."""
-    opened = told({**CONNECT, "status": status})
+    """A connect that does not wait has not failed; no one knows what came of it."""
+    opened = reported({**CONNECT, "status": status})
 
     assert (opened.established, opened.failed) == (established, failed)
 
@@ -100,7 +100,7 @@ def test_in_progress_is_no_failure(status: str, established: int, failed: bool) 
         ("18446744073709551505", 0, True),
     ],
 )
-def test_bpf_tells_the_exit_code(code: str, established: int, failed: bool) -> None:
+def test_bpf_reports_the_exit_code(code: str, established: int, failed: bool) -> None:
     """`bpf_socket_events` has `syscall`, `exit_code`, user, parent and the socket's type; IPv6 is written in full."""
     columns = {
         "syscall": "connect",
@@ -118,7 +118,7 @@ def test_bpf_tells_the_exit_code(code: str, established: int, failed: bool) -> N
         "parent": "900",
         "time": "1741079721",
     }
-    opened = told(columns)
+    opened = reported(columns)
 
     assert (opened.established, opened.failed, opened.process.parent_pid) == (established, failed, 900)
     assert opened.flow.key == "2001:db8::b 52817 2001:db8::50 3128"
@@ -142,40 +142,42 @@ def test_bpf_tells_the_exit_code(code: str, established: int, failed: bool) -> N
 )
 def test_what_is_no_connection_that_could_be_joined(changed: dict[str, Any], kind: str) -> None:
     """Each has a kind of its own."""
-    assert told({**CONNECT, **changed}).kind == kind
+    assert reported({**CONNECT, **changed}).kind == kind
 
 
 def test_other_results() -> None:
-    """The name is the query's; what a row is of, its columns say."""
+    """The name is the query's; what a row is of, its columns state."""
     process = {"path": "/usr/bin/curl", "cmdline": "curl google.com", "pid": "1", "time": "1741079721"}
 
-    assert told(process).kind == "process"
-    assert told({"name": "root"}, name="socket_events").kind == "other"
-    assert told(action="removed").kind == "removed"
-    assert told(snapshot=[{"pid": "1"}], action="snapshot", columns=None).kind == "snapshot"
-    assert told(diffResults={"added": [CONNECT]}, action=None, columns=None).kind == "batch"
+    assert reported(process).kind == "process"
+    assert reported({"name": "root"}, name="socket_events").kind == "other"
+    assert reported(action="removed").kind == "removed"
+    assert reported(snapshot=[{"pid": "1"}], action="snapshot", columns=None).kind == "snapshot"
+    assert reported(diffResults={"added": [CONNECT]}, action=None, columns=None).kind == "batch"
 
 
 def test_a_time_may_be_a_number_or_a_text() -> None:
     """`unixTime` is both; with numerics the columns are numbers, too."""
     numerics = {name: int(value) if value.isdigit() else value for name, value in CONNECT.items()}
 
-    assert told(numerics) == told()
-    assert told({"name": "root"}, unixTime="1741079730").at == told({"name": "root"}).at == 1_741_079_730_000_000
+    assert reported(numerics) == reported()
+    assert (
+        reported({"name": "root"}, unixTime="1741079730").at == reported({"name": "root"}).at == 1_741_079_730_000_000
+    )
 
 
 def test_a_time_of_another_table_is_another_time() -> None:
-    """`last` tells when somebody signed in, which may be years ago."""
+    """`last` reports when a user signed in, which may be years ago."""
     assert (
-        told({"username": "root", "time": "1500000000"}).at
-        == told({"username": "root", "time": "x"}).at
+        reported({"username": "root", "time": "1500000000"}).at
+        == reported({"username": "root", "time": "x"}).at
         == AT + 9_000_000
     )
 
 
 def test_the_daemons_own_words() -> None:
     """Its status log holds nothing; Fleet and Kinesis write it in the same stream."""
-    assert told(columns=None, action=None, severity="0", filename="scheduler.cpp", message="m").kind == "status"
+    assert reported(columns=None, action=None, severity="0", filename="scheduler.cpp", message="m").kind == "status"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_rows_of_sockets_are_taken_out_of_their_line(parts: dict[str, Any]) -> N
     line = {"name": "sockets", "hostIdentifier": "dev-a.corp.example", "unixTime": 1741079730, **parts}
     raw = json.dumps(line).encode()
     posted = json.dumps({"node_key": "k", "log_type": "result", "data": [line, {"severity": "0"}]}).encode()
-    expected = [told(), told({**CONNECT, "pid": "7413"})]
+    expected = [reported(), reported({**CONNECT, "pid": "7413"})]
 
     assert [parse(row) for row in split(raw)] == expected
     assert [parse(row) for row in split(b"Mar  4 09:15:30 dev-a osqueryd[7]: " + raw)] == expected
@@ -213,12 +215,12 @@ def test_other_lines_stay_one() -> None:
         assert split(raw) == [raw]
 
 
-def test_the_device_is_the_name_that_is_told() -> None:
-    """`--host_identifier=uuid` writes a UUID; a decorator may tell the name. Old versions write `hostname`."""
-    assert told(hostIdentifier="4c4c4544", decorations={"hostname": "DEV-A"}).device == "dev-a"
-    assert told(hostIdentifier="4c4c4544", decorations={"x": "y"}).device == "4c4c4544"
-    assert told(hostIdentifier=None, hostname="dev-a").device == "dev-a"
-    assert told(hostIdentifier="4c4c4544", hostname="dev-a").device == "dev-a"  # --decorations_top_level
+def test_the_device_is_the_name_that_is_reported() -> None:
+    """`--host_identifier=uuid` writes a UUID; a decorator may report the name. Old versions write `hostname`."""
+    assert reported(hostIdentifier="4c4c4544", decorations={"hostname": "DEV-A"}).device == "dev-a"
+    assert reported(hostIdentifier="4c4c4544", decorations={"x": "y"}).device == "4c4c4544"
+    assert reported(hostIdentifier=None, hostname="dev-a").device == "dev-a"
+    assert reported(hostIdentifier="4c4c4544", hostname="dev-a").device == "dev-a"  # --decorations_top_level
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_the_device_is_the_name_that_is_told() -> None:
 )
 def test_values_are_not_guessed_at(changed: dict[str, Any], reason: Reason) -> None:
     """A connect that contradicts itself is rejected."""
-    assert told({**CONNECT, **changed}).reason is reason
+    assert reported({**CONNECT, **changed}).reason is reason
 
 
 def test_others_lines_are_not_claimed() -> None:

@@ -27,7 +27,7 @@ def parsed(line: dict[str, object], **changes: object) -> object:
     "name", ["device", "ts", "local_ip", "local_port", "remote_ip", "remote_port", "flow", "tx", "target"]
 )
 def test_what_a_request_needs(name: str) -> None:
-    """Without one of these it is nobody's, or of no connection."""
+    """Without one of these it is no one's, or of no connection."""
     rejected = parsed(HTTP, **{name: None})
 
     assert isinstance(rejected, Reject)
@@ -144,7 +144,7 @@ def test_the_start_of_the_connection_is_optional(line: dict[str, object]) -> Non
 
 
 def test_a_mode_needs_no_connection() -> None:
-    """The mode is the device's; what was before may be untold."""
+    """The mode is the device's; what was before may be unreported."""
     mode = parse(b'{"kind":"mode","device":"dev-a","ts":"2026-11-27T18:00:00Z","mode":"off"}')
 
     assert isinstance(mode, ModeChanged)

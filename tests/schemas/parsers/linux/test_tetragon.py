@@ -1,4 +1,4 @@
-"""The traps of Tetragon's events (tests/data/tetragon); which of them are constructed, its README says."""
+"""The traps of Tetragon's events (tests/data/tetragon); which of them are constructed, its README states."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ ENDS = {
 }
 
 
-def told(kind: str, **parts: object) -> Any:
-    """What becomes of an event; its device is told before it is parsed, too."""
+def reported(kind: str, **parts: object) -> Any:
+    """What becomes of an event; its device is reported before it is parsed, too."""
     of = {"process": CURL, "parent": PARENT, **parts}
     raw = json.dumps({kind: of, "node_name": "Dev-A", "time": "2025-03-04T09:15:21.998000000Z"}).encode()
     parsed = parse(raw)
@@ -54,7 +54,7 @@ def told(kind: str, **parts: object) -> Any:
 
 def kprobe(function: str = "tcp_connect", socket: dict[str, Any] | None = None, **parts: object) -> Any:
     """What becomes of a call that a policy watches."""
-    return told(
+    return reported(
         "process_kprobe", **{"function_name": function, "args": [{"sock_arg": {**SOCKET, **(socket or {})}}], **parts}
     )
 
@@ -132,14 +132,14 @@ def test_what_a_policy_stopped_has_failed(parts: dict[str, Any], failed: bool) -
     ],
 )
 def test_other_calls_hold_nothing(function: str, parts: dict[str, Any], kind: str) -> None:
-    """Before the local port is chosen a connect cannot be joined; the end of one without bytes would say that there were none."""
+    """Before the local port is chosen a connect cannot be joined; the end of one without bytes would look like none."""
     assert kprobe(function, **parts).kind == kind
 
 
 def test_connection_events_of_the_commercial_edition() -> None:
     """The end has bytes, as strings, since they are 64-bit numbers."""
-    opened, udp = told("process_connect", **ENDS), told("process_connect", **{**ENDS, "protocol": "UDP"})
-    closed = told("process_close", **ENDS, stats={"bytes_sent": "118", "bytes_received": "39", "segs_in": 6})
+    opened, udp = reported("process_connect", **ENDS), reported("process_connect", **{**ENDS, "protocol": "UDP"})
+    closed = reported("process_close", **ENDS, stats={"bytes_sent": "118", "bytes_received": "39", "segs_in": 6})
 
     assert isinstance(opened, ConnectionOpened)
     assert udp.kind == "connect_not_tcp"
@@ -153,13 +153,15 @@ def test_connection_events_of_the_commercial_edition() -> None:
 )
 def test_one_segment_may_be_a_refusal(stats: dict[str, Any], answered: bool) -> None:
     """A connection that came about has at least two segments of the server's."""
-    assert told("process_close", **ENDS, stats=stats).answered is answered
+    assert reported("process_close", **ENDS, stats=stats).answered is answered
 
 
 @pytest.mark.parametrize(("local", "remote"), [(9080, 51000), (51000, 52000), (3000, 443)])
 def test_the_end_of_an_accepted_connection_is_not_taken_for_one_that_was_made(local: int, remote: int) -> None:
     """A server's end looks the same; only an outgoing port to a server's port is sure."""
-    assert told("process_close", **{**ENDS, "source_port": local, "destination_port": remote}).kind == "close_unsure"
+    assert (
+        reported("process_close", **{**ENDS, "source_port": local, "destination_port": remote}).kind == "close_unsure"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,8 +169,8 @@ def test_the_end_of_an_accepted_connection_is_not_taken_for_one_that_was_made(lo
 )
 def test_other_events_hold_nothing(kind: str) -> None:
     """Each is counted by its kind."""
-    assert told(f"process_{kind}").kind == kind
-    assert told("rate_limit_info").kind == "rate_limit"
+    assert reported(f"process_{kind}").kind == kind
+    assert reported("rate_limit_info").kind == "rate_limit"
 
 
 def test_what_a_container_runtime_writes_before_it() -> None:
@@ -200,13 +202,13 @@ def test_values_are_not_guessed_at(socket: dict[str, Any], reason: Reason) -> No
 
 
 def test_others_lines_are_not_claimed() -> None:
-    """Nor are they read: what says nothing of itself is incomplete."""
+    """Nor are they read: what states nothing of itself is incomplete."""
     assert not claims(b'{"process_events":{},"time":"2025-03-04T09:15:21.998Z"}')
     assert isinstance(parse(b"{}"), Reject)
 
 
 def test_the_beginning_and_the_end_are_one_connection() -> None:
-    """The end tells no beginning: it is joined to the connection that was open."""
+    """The end reports no beginning: it is joined to the connection that was open."""
     lines = [
         line
         for line in gzip.decompress((DATA / "tetragon.golden-signals.jsonl.gz").read_bytes()).splitlines()

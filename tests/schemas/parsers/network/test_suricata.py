@@ -1,4 +1,4 @@
-"""How Suricata's versions and other sites' sensors differ (tests/data/suricata_other, its README says what is constructed)."""
+"""How Suricata's versions and other sites' sensors differ (tests/data/suricata_other, its README states what is constructed)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def lines(name: str) -> list[bytes]:
     return gzip.decompress((DATA / f"{name}.jsonl.gz").read_bytes()).splitlines()
 
 
-def told(kind: str, **parts: object) -> Any:
-    """What becomes of a record; its device is told before it is parsed, too."""
+def reported(kind: str, **parts: object) -> Any:
+    """What becomes of a record; its device is reported before it is parsed, too."""
     record = {"timestamp": "2025-03-04T09:15:22.003111+0000", "event_type": kind, "proto": "TCP", **TO_SERVER, **parts}
     raw = json.dumps(record).encode()
     parsed = parse(raw)
@@ -77,7 +77,7 @@ def test_times_have_the_sensors_zone(written: str, utc: int) -> None:
 
 
 def test_a_block_of_version_6_has_no_verdict_object() -> None:
-    """Its alert says `blocked`, its flow has no addresses; the drop beside it says the same and is not counted again."""
+    """Its alert states `blocked`, its flow has no addresses; the drop beside it states the same and is not counted again."""
     alert, drop = map(parse, lines("eve6-blocked.constructed"))
 
     assert isinstance(alert, Verdict)
@@ -109,17 +109,17 @@ def test_version_8() -> None:
 
 def test_dns_of_both_layouts_holds_nothing() -> None:
     """Version 8 writes `queries`, older ones `rrname`; neither is looked at."""
-    assert told("dns", dns={"version": 3, "queries": [{"rrname": "x"}]}).kind == "dns"
-    assert told("dns", dns={"type": "query", "rrname": "x"}).kind == "dns"
+    assert reported("dns", dns={"version": 3, "queries": [{"rrname": "x"}]}).kind == "dns"
+    assert reported("dns", dns={"type": "query", "rrname": "x"}).kind == "dns"
 
 
 def test_an_alert_without_its_request_is_no_verdict() -> None:
     """By configuration an alert has no `http`, though it is one of HTTP."""
-    assert told("alert", alert=ALERT, app_proto="http").kind == "alert_without_request"
+    assert reported("alert", alert=ALERT, app_proto="http").kind == "alert_without_request"
 
 
 def test_flows_with_parts_cut_out() -> None:
-    """A flow without times and bytes is one nevertheless; what did not see the beginning says so."""
+    """A flow without times and bytes is one nevertheless; what did not see the beginning states so."""
     (flow,) = (parse(raw) for raw in lines("eve.telegraf")[1:])
 
     assert isinstance(flow, FlowSummary)
@@ -138,22 +138,22 @@ def test_flows_with_parts_cut_out() -> None:
     ],
 )
 def test_the_device_of_a_sensor_without_name_is_the_client(parts: dict[str, Any]) -> None:
-    """Also where the packet that set an alert off was the answer; in version 6 only a server's port tells that."""
-    alert = told("alert", alert=ALERT, http=CONNECT, **parts)
+    """Also where the packet that set an alert off was the answer; in version 6 only a server's port reports that."""
+    alert = reported("alert", alert=ALERT, http=CONNECT, **parts)
 
     assert (alert.device, alert.flow.local_ip, alert.flow.local_port) == (CLIENT, CLIENT, 52817)
-    assert told("drop", **parts).device == CLIENT
-    assert told("alert", alert=ALERT, http=CONNECT, host="sensor-1", **parts).device == "sensor-1"
+    assert reported("drop", **parts).device == CLIENT
+    assert reported("alert", alert=ALERT, http=CONNECT, host="sensor-1", **parts).device == "sensor-1"
 
 
 def test_the_client_of_a_flow_is_its_first_end() -> None:
-    """A client may use a low port itself: the ports say nothing where the addresses are the flow's own."""
-    assert told("http", http=CONNECT, src_port=1023).device == CLIENT
-    assert told("http", http=CONNECT, src_ip="2001:0db8:0051:0000:0000:0000:0000:0011").device == "2001:db8:51::11"
+    """A client may use a low port itself: the ports state nothing where the addresses are the flow's own."""
+    assert reported("http", http=CONNECT, src_port=1023).device == CLIENT
+    assert reported("http", http=CONNECT, src_ip="2001:0db8:0051:0000:0000:0000:0000:0011").device == "2001:db8:51::11"
 
 
 def test_what_has_neither_name_nor_address_has_no_device() -> None:
-    """Statistics are the sensor's own: without a name they are nobody's."""
+    """Statistics are the sensor's own: without a name they are no one's."""
     raw = lines("eve.crowdsec-evelog")[3]
     parsed = parse(raw)
 
@@ -162,18 +162,18 @@ def test_what_has_neither_name_nor_address_has_no_device() -> None:
 
 
 def test_a_strange_address_of_a_sensor_without_name_is_a_bad_value() -> None:
-    """There is nobody else whose line it is."""
-    assert told("drop", src_ip="x").reason is Reason.BAD_VALUE
-    assert told("drop", src_ip="1" * 300).reason is Reason.BAD_VALUE
-    assert told("drop", src_ip="x", host="sensor-1").device == "sensor-1"
+    """There is no one else whose line it is."""
+    assert reported("drop", src_ip="x").reason is Reason.BAD_VALUE
+    assert reported("drop", src_ip="1" * 300).reason is Reason.BAD_VALUE
+    assert reported("drop", src_ip="x", host="sensor-1").device == "sensor-1"
 
 
 def test_a_shippers_host_is_no_sensors_name() -> None:
     """Filebeat's `host` is an object; what Logstash passes on, with its `@version`, may have Logstash's own name there."""
-    assert told("http", http=CONNECT, host={"name": "tap-1"}).device == CLIENT
-    assert told("http", http=CONNECT, **{"host": "SELKS", "@version": "1"}).device == CLIENT
-    assert told("drop", **{"host": "SELKS", "@version": "1"}).device == CLIENT
-    assert told("http", http=CONNECT, host="SELKS").device == "SELKS"
+    assert reported("http", http=CONNECT, host={"name": "tap-1"}).device == CLIENT
+    assert reported("http", http=CONNECT, **{"host": "SELKS", "@version": "1"}).device == CLIENT
+    assert reported("drop", **{"host": "SELKS", "@version": "1"}).device == CLIENT
+    assert reported("http", http=CONNECT, host="SELKS").device == "SELKS"
 
 
 def test_a_record_that_others_wrote_again() -> None:
@@ -183,14 +183,14 @@ def test_a_record_that_others_wrote_again() -> None:
     ports = {"src_port": "52817", "dest_port": "3128"}
     nulls = {"host": None, "app_proto": None, "tls": None, "alert": None, "direction": None}
 
-    assert told("http", **plain) == told("http", **texts, **ports) == told("http", **plain, **nulls)
-    assert told("http", **{**plain, "http": {**CONNECT, "status": None}}).status is None
-    assert told("http", **{**plain, "http": {**CONNECT, "status": "soon"}}).reason is Reason.BAD_VALUE
-    assert told("http", **{**plain, "tx_id": "1.5"}).reason is Reason.BAD_VALUE
-    assert told("http", **{**texts, "http": {**CONNECT, "url": "/v1.000000"}}).target == "/v1.000000"
+    assert reported("http", **plain) == reported("http", **texts, **ports) == reported("http", **plain, **nulls)
+    assert reported("http", **{**plain, "http": {**CONNECT, "status": None}}).status is None
+    assert reported("http", **{**plain, "http": {**CONNECT, "status": "soon"}}).reason is Reason.BAD_VALUE
+    assert reported("http", **{**plain, "tx_id": "1.5"}).reason is Reason.BAD_VALUE
+    assert reported("http", **{**texts, "http": {**CONNECT, "url": "/v1.000000"}}).target == "/v1.000000"
 
 
-def test_records_in_somebody_elses_envelope() -> None:
+def test_records_in_someone_elses_envelope() -> None:
     """AWS Network Firewall's `event`, Wazuh's `data`, both beside times of their own."""
     record = {
         "timestamp": "2025-03-04T09:15:22.003111+0000",
@@ -224,14 +224,14 @@ def test_a_time_with_a_space_before_it() -> None:
 def test_a_flow_logged_before_it_began_was_logged_when_it_ended() -> None:
     """What is left at the end of a capture file is logged in 1970, or when the last packet was."""
     part = {"start": "2015-10-20T11:24:10.230829-0600", "end": "2015-10-20T11:24:46.195059-0600", "state": "closed"}
-    old = told("flow", flow=part, timestamp="1969-12-31T17:00:00.000000-0700")
-    cut_off = told(
+    old = reported("flow", flow=part, timestamp="1969-12-31T17:00:00.000000-0700")
+    cut_off = reported(
         "flow", flow={**part, "state": "established", "reason": "shutdown"}, timestamp="1970-01-01T00:00:00.000000+0000"
     )
 
     assert (old.at, old.ended) == (1_445_361_886_195_059, 1_445_361_886_195_059)
     assert (cut_off.at, cut_off.ended) == (1_445_361_886_195_059, 0)
-    assert told("flow", flow=part).at == 1_741_079_722_003_111
+    assert reported("flow", flow=part).at == 1_741_079_722_003_111
 
 
 def test_a_block_of_version_6_is_a_row() -> None:

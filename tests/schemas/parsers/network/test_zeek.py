@@ -100,7 +100,7 @@ def test_extension_fields_are_columns(extension: tuple[bytes, bytes, bytes]) -> 
 
 
 def test_rows_of_another_separator_are_their_headers() -> None:
-    """`LogAscii::separator` is any text; nothing but the header tells what such a row is."""
+    """`LogAscii::separator` is any text; nothing but the header reports what such a row is."""
     separator = b"|"
     header = [HEADER[0].replace(rb"\x09", rb"\x7c"), *(line.replace(b"\t", separator) for line in HEADER[1:])]
     subject = Lines(SourceFile(AUTO, "p", "s"), NOBODYS, 1_000)
@@ -121,7 +121,7 @@ def test_no_real_record_is_rejected(path: Path) -> None:
 
 
 def test_rows_become_the_json_that_zeek_writes(request: pytest.FixtureRequest) -> None:
-    """`pytest --bless` writes the file anew; the difference is reviewed like code."""
+    """`pytest --bless` writes the file again; the difference is reviewed like code."""
     found = [line for path in FILES if path.name.endswith(".log.gz") for line in lines(path)]
     golden = DATA / "zeek" / "rows.out.jsonl"
     if request.config.getoption("--bless"):
@@ -150,23 +150,29 @@ def test_only_zeek_claims_its_lines() -> None:
 
 def test_the_same_request_in_every_shape() -> None:
     """Dotted, underscored and nested keys; `_path`, `@stream`, a tag or none; by syslog or Filebeat; times; null for unset."""
-    told = {"trans_depth": 1, "method": "CONNECT", "host": "a.example:443", "uri": "a.example:443", "status_code": 200}
-    told["request_body_len"] = 0
+    reported = {
+        "trans_depth": 1,
+        "method": "CONNECT",
+        "host": "a.example:443",
+        "uri": "a.example:443",
+        "status_code": 200,
+    }
+    reported["request_body_len"] = 0
     ends = {"orig_h": "10.0.0.1", "orig_p": 4000, "resp_h": "10.0.0.9", "resp_p": 3128}
     dotted, scored = ({f"id{mark}{key}": value for key, value in ends.items()} for mark in "._")
     head = {"ts": 1741079722.5, "uid": "CAa1"}
     shapes: list[dict[str, Any]] = [
-        {"_path": "http", **head, **dotted, **told},
-        {"@stream": "http", **head, **scored, **told},
-        {"_stream": "http", **head, **scored, **told},
-        {**told, "id": ends, "_path": "http", **head},
-        {**head, **dotted, **told},
-        {"_path": "http_internal", **head, **dotted, **told},
-        {"http": {**head, **dotted, **told}},
-        {"_path": "http", **head, "ts": "2025-03-04T09:15:22.500000Z", **dotted, **told},
-        {"_path": "http", **head, "ts": 1741079722500, **dotted, **told},
-        {"_path": "http", **head, "ts": "1741079722.500000", **dotted, **told},
-        {"_path": "http", **head, **dotted, **told, "username": None, "conn_state": None, "duration": None},
+        {"_path": "http", **head, **dotted, **reported},
+        {"@stream": "http", **head, **scored, **reported},
+        {"_stream": "http", **head, **scored, **reported},
+        {**reported, "id": ends, "_path": "http", **head},
+        {**head, **dotted, **reported},
+        {"_path": "http_internal", **head, **dotted, **reported},
+        {"http": {**head, **dotted, **reported}},
+        {"_path": "http", **head, "ts": "2025-03-04T09:15:22.500000Z", **dotted, **reported},
+        {"_path": "http", **head, "ts": 1741079722500, **dotted, **reported},
+        {"_path": "http", **head, "ts": "1741079722.500000", **dotted, **reported},
+        {"_path": "http", **head, **dotted, **reported, "username": None, "conn_state": None, "duration": None},
     ]
     written = [json.dumps(shape).encode() for shape in shapes]
     written.append(b"<134>Mar  4 09:15:22 sensor " + written[0])
@@ -219,7 +225,7 @@ def test_a_connection_that_ended() -> None:
 @pytest.mark.parametrize(
     ("state", "history", "ended", "answered", "midstream"),
     [
-        ("S1", "ShADad", False, True, False),  # open when Zeek let go of it
+        ("S1", "ShADad", False, True, False),  # open when Zeek released it
         ("S0", "S", True, False, False),
         ("S0", "SAD", True, True, False),  # the answers were not captured, but the client went on
         ("REJ", "Sr", True, False, False),
@@ -235,7 +241,7 @@ def test_a_connection_that_ended() -> None:
     ],
 )
 def test_states(state: str, history: str | None, ended: bool, answered: bool, midstream: bool) -> None:
-    """The history's letters say what the state leaves open."""
+    """The history's letters state what the state leaves open."""
     closed = conn(conn_state=state, history=history)
 
     assert isinstance(closed, FlowSummary)
@@ -243,14 +249,14 @@ def test_states(state: str, history: str | None, ended: bool, answered: bool, mi
 
 
 def test_tls_from_the_first_byte() -> None:
-    """Only where no other protocol was spoken before: after CONNECT the service is `http,ssl`."""
+    """Only where no other protocol was used before: after CONNECT the service is `http,ssl`."""
     services = ("ssl", "http,ssl", "ssl,http", "smtp,ssl", "http", None, ["ssl"])
 
     assert [getattr(conn(service=one), "tls", None) for one in services] == [True, *5 * [False], True]
 
 
 def test_names() -> None:
-    """A hello gives its name, one without a name says that TLS was spoken; DTLS has no connection."""
+    """A hello gives its name, one without a name states that TLS was used; DTLS has no connection."""
     named, nameless = parse(record("ssl", server_name="WWW.A.example", version="TLSv13")), parse(record("ssl"))
 
     assert isinstance(named, TlsName)
@@ -286,7 +292,7 @@ def test_a_strange_field_of_a_log_not_for_us_is_no_reject() -> None:
 
 
 def test_a_shippers_own_host_is_no_host_header() -> None:
-    """Filebeat that puts keys at the top writes `host` and `service` over Zeek's: the target says what was asked for."""
+    """Filebeat that puts keys at the top writes `host` and `service` over Zeek's: the target states what was asked for."""
     ours = {"host": {"name": "tap-1"}, "service": {"type": "zeek"}}
     request = parse(record("http", method="CONNECT", uri="a.example:443", **ours))
     closed = parse(record("conn", proto="tcp", conn_state="SF", **ours))
@@ -319,7 +325,7 @@ def test_a_line_without_a_client_is_of_who_wrote_it() -> None:
         (record("conn", proto="tcp"), Reason.INCOMPLETE),
         (record("http", **{"id.orig_h": None}), Reason.INCOMPLETE),
         (record("http", **{"id.resp_p": None}), Reason.INCOMPLETE),
-        (record("http", **{"id.orig_h": "nobody"}), Reason.BAD_VALUE),
+        (record("http", **{"id.orig_h": "unknown"}), Reason.BAD_VALUE),
         (record("http", **{"id.resp_p": 70_000}), Reason.BAD_VALUE),
         (record("http", **{"id.orig_h": "0.0.0.0"}), Reason.BAD_VALUE),
         (record("http", status_code=1000), Reason.BAD_VALUE),
@@ -346,8 +352,8 @@ def test_a_row_by_its_types() -> None:
     )
 
     ends = {"id.orig_h": "10.0.0.1", "id.orig_p": 4000, "id.resp_h": "10.0.0.9", "id.resp_p": 3128}
-    told = {"trans_depth": 1, "host": "host.example", "resumed": True, "rtt": 0.25, "tags": []}
-    assert unset == {"_path": "http", "ts": 1741079722.001, "uid": "CAa1", **ends, **told}
+    reported = {"trans_depth": 1, "host": "host.example", "resumed": True, "rtt": 0.25, "tags": []}
+    assert unset == {"_path": "http", "ts": 1741079722.001, "uid": "CAa1", **ends, **reported}
     assert next(iter(unset)) == "_path"
     assert empty == {**unset, "uri": ""}
     assert elements == {**unset, "uri": "/a", "tags": ["A", None, "B"]}
@@ -374,7 +380,7 @@ def test_escapes(written: bytes, meant: str) -> None:
 
 
 def test_columns_in_any_order_and_other_marks() -> None:
-    """Only the header says where a value stands, what separates, what is unset and what is empty."""
+    """Only the header states where a value stands, what separates, what is unset and what is empty."""
     header = [
         rb"#separator \x7c",
         b"#set_separator|;",
@@ -432,7 +438,7 @@ def test_a_row_that_does_not_fit_goes_on_as_it_is(odd: bytes) -> None:
 
 @pytest.mark.parametrize("without", [b"#fields", b"#types", b"#separator"])
 def test_rows_without_their_header_go_on_as_they_are(without: bytes) -> None:
-    """Half a header says nothing of a column's type; only the separator has a default."""
+    """Half a header states nothing of a column's type; only the separator has a default."""
     header = [line for line in HEADER if not line.startswith(without)]
 
     assert (rows_of(ROW, header=header) == [ROW]) == (without != b"#separator")
@@ -459,7 +465,7 @@ def test_any_lines_lose_nothing(found: list[bytes]) -> None:
     "part", [b'"ts":1234567890.1', b'"id": {', b'"id":{"ts":1234567890.1', b'"_path" ', b"{", b"1 "]
 )
 def test_a_hostile_line_costs_no_more_than_its_length(part: bytes) -> None:
-    """What repeats itself a hundred thousand times is told at once; a pattern that looks back would take minutes."""
+    """What repeats itself a hundred thousand times is reported at once; a pattern that looks back would take minutes."""
     line = b'"ts":1234567890.1,' + part * 100_000
 
     assert not claims(line) or b"_path" in line

@@ -50,7 +50,7 @@ def logged(dialect: str, line: str) -> ProxyLogged:
 
 
 def without_line(event: ProxyLogged) -> ProxyLogged:
-    """What an event says, whatever line said it."""
+    """What an event states, whatever line stated it."""
     return msgspec.structs.replace(event, event_id="", proxy="")
 
 
@@ -61,8 +61,8 @@ def test_cef_and_leef_are_taken_apart() -> None:
 
     assert cef is not None
     assert leef is not None
-    assert (cef.vendor, cef.product, cef.told) == ("V", "P", {"a": "b c", "d": "e=f\\g", "h": ""})
-    assert leef.told == {"a": "b c", "d": "e x=y", "h": ""}
+    assert (cef.vendor, cef.product, cef.fields) == ("V", "P", {"a": "b c", "d": "e=f\\g", "h": ""})
+    assert leef.fields == {"a": "b c", "d": "e x=y", "h": ""}
     assert formatted("0|V|P|1|c|n|3|a=b") == formatted("CEF: 0|V|P|1|c|n|3|a=b")
     assert formatted("CEF:0|V|P|1|c|n") is None
     assert formatted("a=1 CEF:0|V|P|1|c|n|3|a=b") is None
@@ -70,12 +70,14 @@ def test_cef_and_leef_are_taken_apart() -> None:
     assert not names("CEF:0|V|PP|1", "V|P|")
 
 
-def test_what_a_client_says_of_itself_is_no_pair() -> None:
-    """What stood before its words counts; of what is told again behind them nothing does."""
-    told = formatted("CEF:0|V|P|1|c|n|3|src=1 requestClientApplication=x src=2 suser=admin requestMethod=GET suser=u7")
+def test_what_a_client_states_of_itself_is_no_pair() -> None:
+    """What stood before its words counts; of what is reported again behind them nothing does."""
+    reported = formatted(
+        "CEF:0|V|P|1|c|n|3|src=1 requestClientApplication=x src=2 suser=admin requestMethod=GET suser=u7"
+    )
 
-    assert told is not None
-    assert (told.told["src"], told.told["suser"], told.told["requestMethod"]) == ("1", "", "GET")
+    assert reported is not None
+    assert (reported.fields["src"], reported.fields["suser"], reported.fields["requestMethod"]) == ("1", "", "GET")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_zscaler_urls_in_base64_and_none_at_all() -> None:
 
 
 def test_a_truth_value_is_no_zscaler_url() -> None:
-    """Nobody asked for a host called `false`."""
+    """No one asked for a host called `false`."""
     for url in (True, False):
         assert reason("zscaler", json.dumps({"event": ZSCALER_OWN | {"eurl": url}})) is Reason.INCOMPLETE
 
@@ -161,7 +163,7 @@ def test_zscalers_pairs_without_a_date() -> None:
 
 
 def test_zscaler_lines_that_hold_nothing() -> None:
-    """Other feeds of NSS, and what NSS says of itself; another vendor's CEF is not read."""
+    """Other feeds of NSS, and what NSS states of itself; another vendor's CEF is not read."""
     assert kind("zscaler", json.dumps({"sourcetype": "zscalernss-fw", "event": {"csip": "192.0.2.7"}})) == "other_log"
     assert kind("zscaler", "<134>Nov  3 12:41:27 gw-1 ZscalerNSS: memory") == "service"
     assert reason("zscaler", ZSCALER_CEF.replace("|Zscaler|", "|Other|")) is Reason.MALFORMED
@@ -216,7 +218,7 @@ def main(
 
 
 def test_proxysgs_format_main_is_an_order_that_is_known() -> None:
-    """Status and action stand at the beginning, the filter result behind what the client says, whether or not that is there."""
+    """Status and action stand at the beginning, the filter result behind what the client states, whether or not that is there."""
     event = logged("w3c", main())
 
     assert (event.client_ip, event.host, event.port, event.user) == ("192.0.2.7", "a.example", 443, "u7")
@@ -245,7 +247,7 @@ def test_what_proxysg_passed_on_unread_has_no_status(action: str, result: str, d
 
 
 def test_proxysg_without_an_action() -> None:
-    """A dash stands there where nobody was asked for an answer."""
+    """A dash stands there where no one was asked for an answer."""
     line = "2020-11-03 12:41:27 1 192.0.2.7 - - - PROXIED none - 0 - GET - http a.example 80 /x - x - 192.0.2.80 0 112 - - - -"
 
     assert logged("w3c", line).decision is ProxyDecision.FAILED
@@ -269,7 +271,7 @@ def test_proxysg_for_qradar() -> None:
     )
 
 
-def test_proxysgs_pairs_tell_the_time_in_a_cookies_date() -> None:
+def test_proxysgs_pairs_report_the_time_in_a_cookies_date() -> None:
     """It is GMT for sure; what is glued to the name of the machine may be local time."""
     pairs = "c-ip=192.0.2.7 cs-host=a.example cs-method=CONNECT cs-uri-port=443 s-action=TCP_TUNNELED sc-status=200"
     glued = f"2020-11-03T13:41:27gw-1.example bluecoat - splunk_format - {pairs}"
@@ -325,7 +327,7 @@ SQUID_PAIRS = (
 
 
 def test_squids_format_for_splunk() -> None:
-    """The same request as in the native format, with both ports and both counts; what the client says is in quotes."""
+    """The same request as in the native format, with both ports and both counts; what the client states is in quotes."""
     event = logged("squid", SQUID_PAIRS)
     plain = msgspec.structs.replace(logged("squid", SQUID), client_port=51_000, upstream_port=443, bytes_sent=110)
 
@@ -379,7 +381,7 @@ def test_shippers_json_is_taken_off(way: dict[str, object]) -> None:
 
 
 def test_json_in_a_containers_json_is_taken_out() -> None:
-    """A dialect whose own lines are JSON looks into it as well; the container's time is the line's where it tells none."""
+    """A dialect whose own lines are JSON looks into it as well; the container's time is the line's where it reports none."""
     inner = json.dumps(
         {"sourcetype": "zscalernss-web"} | {name: ZSCALER_OWN[name] for name in ZSCALER_OWN if name != "time"}
     )
@@ -487,6 +489,6 @@ def test_istios_text_has_the_clients_address() -> None:
     )
     assert (event.host, event.port, event.upstream_ip, event.upstream_port) == ("a.example", 443, "203.0.113.9", 443)
     assert (event.bytes_sent, event.bytes_received, event.started, event.at) == (110, 6_500, AT, AT + 100_000)
-    said = logged("envoy", ISTIO.format(method="CONNECT", agent=forged, cluster="dynamic_forward_proxy_cluster"))
-    assert without_line(said) == without_line(event)
+    stated = logged("envoy", ISTIO.format(method="CONNECT", agent=forged, cluster="dynamic_forward_proxy_cluster"))
+    assert without_line(stated) == without_line(event)
     assert kind("envoy", ISTIO.format(method="GET", agent="x", cluster="outbound|80||a.example")) == "not_proxied"

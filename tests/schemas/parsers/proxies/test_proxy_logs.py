@@ -121,7 +121,7 @@ def test_what_carried_a_line_is_taken_off(header: str, host: str, at: int, line:
 
 
 def test_a_shippers_json_is_taken_off() -> None:
-    """Beats wrap a line unless told otherwise; in it may be a syslog header as well. The event is the same."""
+    """Beats wrap a line unless reported otherwise; in it may be a syslog header as well. The event is the same."""
     line = json.dumps({"@timestamp": "2026-03-06T22:39:30Z", "message": "<134>" + native(), "host": {"name": "gw-1"}})
     wrapped = logged("squid", line)
 
@@ -160,7 +160,7 @@ def test_long_texts_are_cut() -> None:
     assert (event.host, len(event.target), len(event.user)) == ("a.example", TEXT_CHARS_MAX, TEXT_CHARS_MAX)
 
 
-def test_a_request_that_is_cut_off_names_nobody() -> None:
+def test_a_request_that_is_cut_off_names_unknown() -> None:
     """Half a name is another name, and half an address another one."""
     request = HAPROXY % (200, "----", "CONNECT bank.example.evil.test:443 HTTP/1.1")
     pairs = "<134> 2026-03-06T22:39:30Z gw-1 bluecoat[0]: c-ip=192.0.2.7 cs-method=GET cs-host=bank.example"
@@ -172,7 +172,7 @@ def test_a_request_that_is_cut_off_names_nobody() -> None:
     assert reason("sophos", SOPHOS.partition("/ HTTP")[0]) is Reason.INCOMPLETE
 
 
-def test_tinyproxys_lines_by_themselves_say_nothing() -> None:
+def test_tinyproxys_lines_by_themselves_state_nothing() -> None:
     """Who asked and what was asked are two lines; nothing on either names both (`test_tinyproxy.py` has them together)."""
     lines = gzip.decompress((DATA / "proxylogs/tinyproxy.log.gz").read_bytes()).decode().splitlines()
 
@@ -184,9 +184,11 @@ def test_tinyproxys_lines_by_themselves_say_nothing() -> None:
 def test_each_real_line_is_claimed_by_its_own_dialect(path: Path) -> None:
     """And by no other: so a file may mix them."""
     for line in gzip.decompress(path.read_bytes()).splitlines():
-        said = [dialect.name for dialect in dialects().values() if dialect.claims is not None and dialect.claims(line)]
+        stated = [
+            dialect.name for dialect in dialects().values() if dialect.claims is not None and dialect.claims(line)
+        ]
 
-        assert said == [path.name.partition(".")[0].partition("-")[0]]
+        assert stated == [path.name.partition(".")[0].partition("-")[0]]
 
 
 def test_lines_of_other_sensors_are_not_claimed() -> None:

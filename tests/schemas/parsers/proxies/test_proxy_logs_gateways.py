@@ -1,4 +1,4 @@
-"""What web gateways (ProxySG, Cisco's, Zscaler's, Sophos's, Forcepoint's) say of a request in their logs."""
+"""What web gateways (ProxySG, Cisco's, Zscaler's, Sophos's, Forcepoint's) state of a request in their logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.schemas.parsers.reading import kind, read, reason
         ("-", "OBSERVED", "0", "TCP_MISS", ProxyDecision.FAILED),
     ],
 )
-def test_proxysg_says_what_it_did(
+def test_proxysg_states_what_it_did(
     exception: str, result: str, status: str, action: str, decision: ProxyDecision
 ) -> None:
     """By filter result, action and exception."""
@@ -57,7 +57,7 @@ def test_proxysg_supplier_is_the_destination_only_by_name() -> None:
 
 
 def test_proxysg_needs_an_order_that_is_known_and_a_time() -> None:
-    """A web server's line is none of a proxy; an order nobody knows, and a time without a year, are rejected."""
+    """A web server's line is none of a proxy; an order no one knows, and a time without a year, are rejected."""
     iis = (
         "2002-05-02 17:42:15 172.22.255.255 - 172.30.255.255 80 GET /images/picture.jpg - 200 Mozilla/4.0+(compatible)"
     )
@@ -103,7 +103,7 @@ def test_proxysg_needs_an_order_that_is_known_and_a_time() -> None:
 def test_a_dash_in_a_row_is_nothing(member: str) -> None:
     """As if the field was not there."""
     row = json.loads(JSON["w3c"])
-    without, dash = (logged("w3c", json.dumps(told)) for told in (row | {member: ""}, row | {member: "-"}))
+    without, dash = (logged("w3c", json.dumps(reported)) for reported in (row | {member: ""}, row | {member: "-"}))
 
     assert msgspec.structs.replace(dash, event_id=without.event_id) == without
 
@@ -139,7 +139,7 @@ def test_the_policy_of_a_wsa_decides(result: str, tag: str, decision: ProxyDecis
 
 
 def test_wsa_lines_that_hold_nothing() -> None:
-    """The traffic monitor tells of connections beside the proxy, with a zone or without."""
+    """The traffic monitor reports of connections beside the proxy, with a zone or without."""
     blocked = read(
         "wsa",
         "<134>Nov  3 12:41:27 gw-1 04 May 2020 12:59:59 (GMT+5:00) Info: Firewall blocked TCP data from 192.0.2.7:1 to x.",
@@ -167,7 +167,7 @@ def test_zscaler_urls_have_no_scheme() -> None:
 
 
 def test_zscaler_addresses() -> None:
-    """The client's own, never that of its site; of the destination what it is, unless blocked or not told."""
+    """The client's own, never that of its site; of the destination what it is, unless blocked or not reported."""
     assert logged("zscaler", zscaler(serverip="203.0.113.9")).upstream_ip == "203.0.113.9"
     assert logged("zscaler", zscaler(serverip="203.0.113.9", action="Blocked")).upstream_ip == ""
     assert logged("zscaler", zscaler(serverip="0.0.0.0")).upstream_ip == ""  # as the feed has it
@@ -175,18 +175,18 @@ def test_zscaler_addresses() -> None:
 
 
 def test_zscaler_times() -> None:
-    """Without a zone it is UTC; seconds since 1970 say it better, unless they are of another day."""
+    """Without a zone it is UTC; seconds since 1970 state it better, unless they are of another day."""
     at = 1_604_407_287_000_000
-    told = [
+    reported = [
         logged("zscaler", zscaler(**extra)).at - at
         for extra in ({}, {"epochtime": "1604403687"}, {"epochtime": "1583117516"})
     ]
 
-    assert told == [0, -3_600_000_000, 0]
+    assert reported == [0, -3_600_000_000, 0]
 
 
-def test_pairs_that_nobody_reads_are_pairs() -> None:
-    """Of Zscaler's line with other keys alone it is told what is missing; without a value it is no such line at all."""
+def test_pairs_that_unknown_reads_are_pairs() -> None:
+    """Of Zscaler's line with other keys alone it is reported what is missing; without a value it is no such line at all."""
     other, none = (
         dialects()["zscaler"].parse(f"2020-11-03 12:41:27\tdepartment={word}".encode()) for word in ("a", "NA")
     )
@@ -210,7 +210,7 @@ def test_sophos() -> None:
 
 
 def test_forcepoint() -> None:
-    """Values without quotes end at the next key; what a client says cannot stand for the address, the host or the URL."""
+    """Values without quotes end at the next key; what a client states cannot stand for the address, the host or the URL."""
     event = logged("forcepoint", FORCEPOINT)
 
     assert (event.device, event.client_port, event.host, event.port) == ("192.0.2.7", 51_000, "a.example", 443)

@@ -1,4 +1,4 @@
-"""What squid, HAProxy and Envoy say of a request in their logs."""
+"""What squid, HAProxy and Envoy state of a request in their logs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.schemas.parsers.reading import kind, reason
         ("NONE/200", ProxyDecision.SERVED, 200),
     ],
 )
-def test_squid_says_what_it_did(result: str, decision: ProxyDecision, status: int | None) -> None:
-    """Its code comes first, the status tells the rest."""
+def test_squid_states_what_it_did(result: str, decision: ProxyDecision, status: int | None) -> None:
+    """Its code comes first, the status reports the rest."""
     event = logged("squid", native(result))
 
     assert (event.decision, event.status) == (decision, status)
@@ -89,7 +89,7 @@ def test_squid_times_and_spaces() -> None:
 
 
 def test_squid_combined() -> None:
-    """With or without the two headers, which are the client's own words and say nothing. How long it took is not told."""
+    """With or without the two headers, which are the client's own words and state nothing. How long it took is not reported."""
     request = '192.0.2.7 - DOMAIN\\u7 [12/Sep/2024:12:38:20 +0530] "CONNECT a.example:443 HTTP/1.1" 403 7 '
     headers = '"-" "a \\" TCP_MISS:HIER_DIRECT b" '
     for line in (request + "TCP_DENIED:HIER_NONE", request + headers + "TCP_DENIED:HIER_NONE [x: y]"):
@@ -104,7 +104,7 @@ def test_squid_combined() -> None:
 
 
 def test_squid_json_as_documented() -> None:
-    """Numbers in quotes, dashes for what there is not, other keys beside; both ports and the address spoken to."""
+    """Numbers in quotes, dashes for what there is not, other keys beside; both ports and the address used to."""
     line = (
         '{"ts_start":"1795547249.781","ts_end":"1795547249.788","dur_ms":"-","client_ip":"192.0.2.7","client_port":"55694",'
         '"proxy_ip":"::ffff:192.0.2.80","proxy_port":"3128","method":"CONNECT","url":"a.example:443","status":"200","tag":"TCP_TUNNEL",'
@@ -141,8 +141,8 @@ def test_squid_json_as_documented() -> None:
         ("405", "----", "GET http://a.example/ HTTP/1.1", ProxyDecision.SERVED),
     ],
 )
-def test_haproxy_says_how_it_ended(status: str, ended: str, request_: str, decision: ProxyDecision) -> None:
-    """The termination state tells; a CONNECT that any server answered with an error made no tunnel."""
+def test_haproxy_states_how_it_ended(status: str, ended: str, request_: str, decision: ProxyDecision) -> None:
+    """The termination state reports; a CONNECT that any server answered with an error made no tunnel."""
     event = logged("haproxy", HAPROXY % (status, ended, request_))
 
     assert (event.decision, event.client_port, event.upstream_ip) == (decision, 51_000, "")
@@ -197,8 +197,8 @@ def test_haproxys_captured_headers_are_not_the_request() -> None:
         ({"response_code": 404}, ProxyDecision.FAILED, ""),
     ],
 )
-def test_envoy_says_what_it_did(changed: dict[str, object], decision: ProxyDecision, upstream: str) -> None:
-    """By its flags; its host is the destination's only where the cluster says so, or the address was asked for."""
+def test_envoy_states_what_it_did(changed: dict[str, object], decision: ProxyDecision, upstream: str) -> None:
+    """By its flags; its host is the destination's only where the cluster states so, or the address was asked for."""
     event = logged("envoy", envoy(**changed))
 
     assert (event.decision, event.upstream_ip) == (decision, upstream)
@@ -223,7 +223,7 @@ def test_envoy_says_what_it_did(changed: dict[str, object], decision: ProxyDecis
     ],
 )
 def test_envoy_lines_that_hold_nothing(line: str, why: str) -> None:
-    """Its text has only a header of the client's for the client, which may say anything."""
+    """Its text has only a header of the client's for the client, which may state anything."""
     assert kind("envoy", line) == why
 
 
@@ -288,7 +288,7 @@ def test_envoys_short_formats_are_read() -> None:
     ],
 )
 def test_json_of_other_programs_is_not_envoys(line: dict[str, object]) -> None:
-    """Common names alone say nothing."""
+    """Common names alone state nothing."""
     assert not dialects()["envoy"].claims(json.dumps(line).encode())
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 from schemas.clock import iso_micros, parse_micros
 from schemas.events import Ignored, ProxyDecision, ProxyLogged
-from schemas.parsers.proxies.tinyproxy import claims, device_of, parse, written_at
+from schemas.parsers.proxies.tinyproxy import DIALECT, claims, device_of, parse
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
 from tests.schemas.parsers.proxies.tinyproxy_log import (
     DATA,
@@ -19,9 +19,9 @@ from tests.schemas.parsers.proxies.tinyproxy_log import (
     dates,
     joined,
     read,
+    reported,
     requests,
     served,
-    told,
 )
 
 
@@ -39,14 +39,14 @@ def test_a_request_is_one_event() -> None:
     assert (event.method, event.target, event.host, event.port) == ("CONNECT", "a.example:443", "a.example", 443)
     assert (iso_micros(event.started), iso_micros(event.at)) == (f"{DAY}10:00:02.000000Z", f"{DAY}10:00:05.000000Z")
     assert (event.decision, event.status, event.upstream_ip, event.bytes_sent) == (ProxyDecision.SERVED, None, "", None)
-    assert (device_of(given_on[-1]), written_at(given_on[-1])) == (A, event.at)
-    assert (device_of(lines[0]), written_at(lines[0])) == ("", 0)
+    assert (device_of(given_on[-1]), DIALECT.written_at(given_on[-1])) == (A, event.at)
+    assert (device_of(lines[0]), DIALECT.written_at(lines[0])) == ("", 0)
     assert [claims(line) for line in given_on] == [True] * 5
     assert served(line + b"\r" for line in lines) == [(A, "a.example")]
 
 
 def test_the_recorded_file() -> None:
-    """Every request that was served and told of whole; each client is the one that the truth has."""
+    """Every request that was served and reported of whole; each client is the one that the truth has."""
     found = read(REAL)
     known = [json.loads(line) for line in (DATA / "suricata/truth.jsonl").read_text().splitlines()]
     truth = Counter(
@@ -62,7 +62,7 @@ def test_the_recorded_file() -> None:
     assert [key[1] for key in (truth - asked).elements()] == ["cdn.bad4.example"]
 
 
-def test_at_level_connect_the_connection_to_the_host_tells() -> None:
+def test_at_level_connect_the_connection_to_the_host_reports() -> None:
     """No `Closed` is to come. Where two ask for one host at a time it is not certain whose connection it is."""
     log = Log()
     one = [log.connect(6, A), log.request(6, "a.example:443"), log.established(7, "a.example")]
@@ -73,14 +73,14 @@ def test_at_level_connect_the_connection_to_the_host_tells() -> None:
 
     assert served(one) == [(A, "a.example")]
     assert served(two) == []
-    found = told(line for line in REAL if not line.startswith(b"INFO"))
+    found = reported(line for line in REAL if not line.startswith(b"INFO"))
     assert len(found) == 111
-    (more,) = {one[:3] for one in found} - {one[:3] for one in told(REAL)}
+    (more,) = {one[:3] for one in found} - {one[:3] for one in reported(REAL)}
     assert more[:2] == ("198.51.100.12", "http://cdn.bad4.example/index.html?r=b00122")  # its client left later
 
 
 def test_interleaved_clients() -> None:
-    """Threads of one process: the descriptor tells whose request it is."""
+    """Threads of one process: the descriptor reports whose request it is."""
     log = Log()
     lines = [
         log.connect(6, A), log.connect(8, B), log.request(8, "b.example:443"), log.request(6, "a.example:443"),
@@ -104,7 +104,7 @@ def test_processes_of_their_own() -> None:
 
 
 def test_a_descriptor_that_is_used_again() -> None:
-    """Its next request is the next client's, also where the end of the one before was not told (a login that is missing)."""
+    """Its next request is the next client's, also where the end of the one before was not reported (a login that is missing)."""
     log = Log()
     lines = [log.connect(6, A), log.request(6, "a.example:443"), *log.whole(B, "b.example")]
 
@@ -141,7 +141,7 @@ def test_a_process_that_begins_again_under_its_number() -> None:
 
 
 def test_the_level_may_be_another_one_from_then_on() -> None:
-    """After reading its settings anew nothing may tell of the end any more."""
+    """After reading its settings again nothing may report of the end any more."""
     log = Log()
     lines = [
         log.detail("x"), log("Reloading config file finished"),
@@ -173,7 +173,7 @@ def test_the_proxys_own_address() -> None:
 
 
 def test_a_request_to_the_proxy_itself_is_none() -> None:
-    """With a path for a target (reverse or transparent proxying) nothing tells where it went."""
+    """With a path for a target (reverse or transparent proxying) nothing reports where it went."""
     line = joined(Log().whole(A, "a.example")).replace(b"CONNECT a.example:443", b"GET /")
 
     assert parse(line) == Ignored(A, parse_micros(f"{DAY}10:00:05Z"), "not_proxied")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import iso_micros
-from schemas.parsers.proxies.tinyproxy_lines import said
-from tests.schemas.parsers.proxies.tinyproxy_log import DAY, REAL, A, B, Log, requests, served, told
+from schemas.parsers.proxies.tinyproxy_lines import read_line
+from tests.schemas.parsers.proxies.tinyproxy_log import DAY, REAL, A, B, Log, reported, requests, served
 
 
 def carried_by(header: str, lines: Iterable[bytes], own: bool = False) -> list[bytes]:
@@ -33,7 +33,7 @@ def carried_by(header: str, lines: Iterable[bytes], own: bool = False) -> list[b
     ],
 )
 def test_what_carries_the_lines(header: str, own: bool, proxy: str | None) -> None:
-    """Syslog tells time and process in its own way; where it tells no process nothing is joined."""
+    """Syslog reports time and process in its own way; where it reports no process nothing is joined."""
     events = requests(carried_by(header, Log().whole(A, "a.example"), own))
 
     assert [(one.proxy, iso_micros(one.at)) for one in events] == (
@@ -62,7 +62,7 @@ def test_a_shippers_time_is_not_the_lines() -> None:
     assert [iso_micros(one.at) for one in requests(lines)] == [f"{DAY}10:00:05.000000Z"]
 
 
-def test_a_shipper_tells_no_process_but_tinyproxys_own() -> None:
+def test_a_shipper_reports_no_process_but_tinyproxys_own() -> None:
     """Inside its JSON it is not looked for: a request might be taken for a header."""
     for pad in range(80):
         message = (
@@ -70,7 +70,7 @@ def test_a_shipper_tells_no_process_but_tinyproxys_own() -> None:
         )
         raw = json.dumps({"message": message, "host": {"name": "gw-1"}, "more": "x" * 40}).encode()
 
-        assert said(raw).pid == ""
+        assert read_line(raw).pid == ""
 
 
 def test_a_client_cannot_write_another_process_into_its_request() -> None:
@@ -95,15 +95,15 @@ OTHER = [
 @settings(max_examples=12)
 @given(data=st.data())
 def test_another_machines_lines_in_between_make_no_client_wrong(data: st.DataObject) -> None:
-    """Nothing tells which machine a line is of: what could be of either is of none."""
+    """Nothing reports which machine a line is of: what could be of either is of none."""
     shift = data.draw(st.integers(-40, 40))
     runs = data.draw(st.lists(st.integers(1, 6), min_size=8, max_size=8))
     sources = [iter(REAL), iter(OTHER)]
     mixed = list(_take(sources[shift > 0], abs(shift)))
     for turn in range(len(REAL)):
         mixed += _take(sources[turn % 2], runs[turn % len(runs)])
-    pairs = {(client, target) for client, target, _, _ in (*told(REAL), *told(OTHER))}
-    asked = Counter((client, target) for client, target, _, _ in told(mixed))
+    pairs = {(client, target) for client, target, _, _ in (*reported(REAL), *reported(OTHER))}
+    asked = Counter((client, target) for client, target, _, _ in reported(mixed))
 
     assert set(asked) <= pairs
 

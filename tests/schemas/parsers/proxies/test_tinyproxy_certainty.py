@@ -1,10 +1,10 @@
-"""Tinyproxy's log: whose request it is, and what became of it, is told only where it is certain."""
+"""Tinyproxy's log: whose request it is, and what became of it, is reported only where it is certain."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.schemas.parsers.proxies.tinyproxy_log import A, B, Log, served, told
+from tests.schemas.parsers.proxies.tinyproxy_log import A, B, Log, reported, served
 
 
 def test_two_that_wait_on_one_descriptor() -> None:
@@ -23,7 +23,7 @@ def test_two_that_wait_on_one_descriptor() -> None:
 
 
 def test_who_left_without_asking_is_not_taken_for_the_next() -> None:
-    """The end of such a connection is told, so the next one on its descriptor is the only one."""
+    """The end of such a connection is reported, so the next one on its descriptor is the only one."""
     log = Log()
     asked = [log.request(6, "b.example:443"), log.established(7, "b.example")]
     refused = f'Unauthorized connection from "x.example" [{A}].'
@@ -33,7 +33,7 @@ def test_who_left_without_asking_is_not_taken_for_the_next() -> None:
         assert served([log.connect(6, A), ended, log.connect(6, B), *asked]) == [(B, "b.example")]
 
 
-def test_of_two_connections_of_one_client_it_is_not_told_which_was_refused() -> None:
+def test_of_two_connections_of_one_client_it_is_not_reported_which_was_refused() -> None:
     """Both stay in doubt."""
     log = Log()
     lines = [log.connect(6, A), log.connect(8, A), log(f'Unauthorized connection from "{A}" [{A}].'), log.connect(6, B)]
@@ -86,14 +86,14 @@ def test_who_waited_longer_than_tinyproxy_does_is_gone() -> None:
     ],
 )
 def test_what_became_of_it(message: str, decision: str | None) -> None:
-    """Most lines name no descriptor of the client's, so they tell something where exactly one request can be meant."""
+    """Most lines name no descriptor of the client's, so they report something where exactly one request can be meant."""
     log = Log()
     lines = [log.connect(6, A), log.request(6, "a.example:443"), log(message)]
     another = [log.connect(6, A), log.request(6, "a.example:443"), log.connect(8, B), log.request(8, "a.example:443")]
     by_descriptor = "auth" in message
 
-    assert [one[3] for one in told(lines)] == ([decision] if decision else [])
-    assert len(told([*another, log(message)])) == (1 if by_descriptor and (decision or "8" in message) else 0)
+    assert [one[3] for one in reported(lines)] == ([decision] if decision else [])
+    assert len(reported([*another, log(message)])) == (1 if by_descriptor and (decision or "8" in message) else 0)
 
 
 def test_what_was_connected_did_not_fail() -> None:
@@ -105,10 +105,10 @@ def test_what_was_connected_did_not_fail() -> None:
         log("opensock: Could not establish a connection to a.example:443"), log.closed(6, 7),
     ]  # fmt: skip
 
-    assert [(one[0], one[3]) for one in told(lines)] == [(B, "failed"), (A, "served")]
+    assert [(one[0], one[3]) for one in reported(lines)] == [(B, "failed"), (A, "served")]
 
 
-def test_a_request_of_nobody_counts_where_it_must_be_one_only() -> None:
+def test_a_request_of_unknown_counts_where_it_must_be_one_only() -> None:
     """Whose client is not known may be the one that failed, also on a descriptor that was connected before."""
     log = Log()
     lines = [
@@ -116,7 +116,7 @@ def test_a_request_of_nobody_counts_where_it_must_be_one_only() -> None:
         log.request(6, "a.example:443"), log.connect(8, B), log.request(8, "a.example:443"),
     ]  # fmt: skip
 
-    assert told([*lines, log("opensock: Could not establish a connection to a.example:443")]) == []
+    assert reported([*lines, log("opensock: Could not establish a connection to a.example:443")]) == []
 
 
 @pytest.mark.parametrize(

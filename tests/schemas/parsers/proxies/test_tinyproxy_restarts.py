@@ -15,7 +15,7 @@ from schemas.parsers.proxies.tinyproxy_requests import (
     WAITING_MAX,
     Requests,
 )
-from tests.schemas.parsers.proxies.tinyproxy_log import CHANGED, REAL, A, B, Log, dates, requests, told
+from tests.schemas.parsers.proxies.tinyproxy_log import CHANGED, REAL, A, B, Log, dates, reported, requests
 
 
 def lines_of(whole: bytes, taken: int = 0) -> Lines:
@@ -66,17 +66,17 @@ def test_what_began_too_far_back_is_not_joined(monkeypatch: pytest.MonkeyPatch) 
 
 def test_wherever_it_begins_no_client_is_wrong() -> None:
     """Rotated, or the reader came late."""
-    whole = set(told(REAL))
+    whole = set(reported(REAL))
     for place in range(1, len(REAL), 31):
-        assert set(told(REAL[place:])) <= whole
+        assert set(reported(REAL[place:])) <= whole
 
 
 def test_whatever_one_line_is_missing_no_client_is_wrong() -> None:
     """Then a request is missing, and never another one's."""
     lines = REAL[:160]
-    whole = set(told(lines))
+    whole = set(reported(lines))
     for place in range(len(lines)):
-        assert set(told(lines[:place] + lines[place + 1 :])) <= whole
+        assert set(reported(lines[:place] + lines[place + 1 :])) <= whole
 
 
 def test_no_more_is_remembered_than_the_bounds_allow() -> None:

@@ -44,9 +44,9 @@ def read(*lines: str) -> Parsed:
     return W3C.parse(row)
 
 
-def of(**told: str | None) -> Parsed:
-    """What becomes of a row that tells these, `_` for `-`, beside the least that there must be."""
-    fields = ASKED | {name.replace("_", "-"): value for name, value in told.items()}
+def of(**reported: str | None) -> Parsed:
+    """What becomes of a row that reports these, `_` for `-`, beside the least that there must be."""
+    fields = ASKED | {name.replace("_", "-"): value for name, value in reported.items()}
     return W3C.parse(json.dumps({name: value for name, value in fields.items() if value is not None}).encode())
 
 
@@ -56,13 +56,13 @@ def logged(parsed: Parsed) -> ProxyLogged:
     return parsed
 
 
-def test_a_row_is_read_as_its_fields_say() -> None:
+def test_a_row_is_read_as_its_fields_state() -> None:
     """In the vendor's order it is what it is without them; in another order it is the same."""
     alone, names, values = logged(W3C.parse(ROW.encode())), MAIN.split(), FieldRows()
     below = logged(read("#Software: SGOS 7.3", f"#Fields: {MAIN}", ROW))
     values.take(f"#Fields: {MAIN}".encode(), 0)
-    told = json.loads(values.take(ROW.encode(), 0)[0])
-    turned = " ".join(f'"{told[name]}"' if name in told else "-" for name in map(str.lower, reversed(names)))
+    reported = json.loads(values.take(ROW.encode(), 0)[0])
+    turned = " ".join(f'"{reported[name]}"' if name in reported else "-" for name in map(str.lower, reversed(names)))
     other = logged(read(f"#Fields: {' '.join(reversed(names))}", turned.replace('\\"', "")))
 
     assert alone.upstream_ip == "203.0.113.9"
@@ -124,9 +124,9 @@ def test_a_row_is_read_once_for_its_time_and_its_device(monkeypatch: pytest.Monk
     read_rows: list[bytes] = []
     read_row = w3c._row
 
-    def counted(told: dict[str, str], line: bytes, proxy: str) -> Parsed:
+    def counted(reported: dict[str, str], line: bytes, proxy: str) -> Parsed:
         read_rows.append(line)
-        return read_row(told, line, proxy)
+        return read_row(reported, line, proxy)
 
     monkeypatch.setattr(w3c, "_row", counted)
     row = json.dumps({**ASKED, "cs-uri": "http://once.example/"}).encode()
@@ -136,7 +136,7 @@ def test_a_row_is_read_once_for_its_time_and_its_device(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("told", "at"),
+    ("reported", "at"),
     [
         ({}, 1_588_385_800_000_000),
         ({"date": None, "timestamp": "1588385800"}, 1_588_385_800_000_000),
@@ -145,16 +145,16 @@ def test_a_row_is_read_once_for_its_time_and_its_device(monkeypatch: pytest.Monk
         ({"time": None, "gmttime": "[02/May/2020:02:16:40 GMT]"}, 1_588_385_800_000_000),
     ],
 )
-def test_a_time_in_any_of_its_fields(told: dict[str, str | None], at: int) -> None:
-    """Date and time are GMT; others tell their zone."""
-    assert logged(of(cs_uri="http://a.example/", **told)).at == at
+def test_a_time_in_any_of_its_fields(reported: dict[str, str | None], at: int) -> None:
+    """Date and time are GMT; others report their zone."""
+    assert logged(of(cs_uri="http://a.example/", **reported)).at == at
 
 
 def test_a_row_without_what_it_takes_is_rejected() -> None:
-    """A day without its time, or the reverse, is no time; a masked client is nobody."""
+    """A day without its time, or the reverse, is no time; a masked client is no one."""
 
-    def reason(**told: str | None) -> Reason:
-        parsed = of(cs_uri="http://a.example/", **told)
+    def reason(**reported: str | None) -> Reason:
+        parsed = of(cs_uri="http://a.example/", **reported)
         assert isinstance(parsed, Reject)
         return parsed.reason
 
@@ -165,7 +165,7 @@ def test_a_row_without_what_it_takes_is_rejected() -> None:
 
 
 def test_servers_are_no_proxies() -> None:
-    """IIS and CloudFront name a path only, IIS also beside the host; who does not say what was done is not believed."""
+    """IIS and CloudFront name a path only, IIS also beside the host; who does not state what was done is not believed."""
     iis = "#Fields: date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs-host sc-status time-taken"
     cloud = "#Fields: date time x-edge-location c-ip cs-method cs(Host) cs-uri-stem sc-status"
     found = [

@@ -35,10 +35,10 @@ def requests(lines: Iterable[bytes], framing: Requests | None = None) -> list[Pr
     return [one for one in read(lines, framing) if isinstance(one, ProxyLogged)]
 
 
-Told = tuple[str, str, int, str]
+Reported = tuple[str, str, int, str]
 
 
-def told(lines: Iterable[bytes], framing: Requests | None = None) -> list[Told]:
+def reported(lines: Iterable[bytes], framing: Requests | None = None) -> list[Reported]:
     """Who asked for what, when, and what became of it."""
     return [(one.client_ip, one.target, one.started, str(one.decision)) for one in requests(lines, framing)]
 
@@ -86,7 +86,7 @@ class Log:
         return self(f"No upstream proxy for {host}")
 
     def whole(self, client: str, host: str, descriptor: int = 6) -> list[bytes]:
-        """All that level `Info` tells of a request."""
+        """All that level `Info` reports of a request."""
         return [
             self.connect(descriptor, client),
             self.request(descriptor, f"{host}:443"),

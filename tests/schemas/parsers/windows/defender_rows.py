@@ -19,7 +19,7 @@ PROCESS: dict[str, Any] = {
     "InitiatingProcessSHA1": "25f6bb19be3498752f0665b33793b97780b82e0b",
     "InitiatingProcessSHA256": None,
 }
-NOBODY: dict[str, Any] = {**dict.fromkeys(PROCESS), "InitiatingProcessId": 0}
+NO_PROCESS: dict[str, Any] = {**dict.fromkeys(PROCESS), "InitiatingProcessId": 0}
 CONNECT = {"direction": "Out", "method": "CONNECT", "host": "bad1.example:443", "uri": "bad1.example:443"}
 CONNECT["status_code"] = "200"
 PACKET = {"Source Mac": "00-00-5E-00-53-01", "Destination Mac": "00-00-5E-00-53-02", "Tcp Flags": 2, "Packet Size": 66}
@@ -55,8 +55,8 @@ def row(action: str, more: dict[str, Any] | str | None = None, **values: Any) ->
     return json.dumps(envelope(columns(action, more, **values))).encode()
 
 
-def judged(action: str, url: str | None = "https://Bad1.example./a?b=c", **more: Any) -> bytes:
-    """A streamed row of DeviceEvents: no addresses, and columns of somebody else."""
+def verdict_of(action: str, url: str | None = "https://Bad1.example./a?b=c", **more: Any) -> bytes:
+    """A streamed row of DeviceEvents: no addresses, and columns of a user else."""
     nowhere = dict.fromkeys(("LocalIP", "LocalPort", "RemoteIP", "RemotePort", "Protocol"))
     other = {"FileName": "other.exe", "ProcessId": 1, "AccountName": "other", "RemoteUrl": url, **nowhere}
     return json.dumps(envelope({**columns(action, more), **other}, "DeviceEvents")).encode()

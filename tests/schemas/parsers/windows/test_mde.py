@@ -14,7 +14,7 @@ from schemas.events import Ignored, Process, Reject, TlsName
 from schemas.parsers.windows.defender_rows import split
 from schemas.parsers.windows.mde import device_of, parse, written_at
 from tests.schemas.parsers.parsed_as import kind, opened, request
-from tests.schemas.parsers.windows.defender_rows import CONNECT, NOBODY, PACKET, row
+from tests.schemas.parsers.windows.defender_rows import CONNECT, NO_PROCESS, PACKET, row
 
 DATA = Path(__file__).parents[3] / "data" / "mde"
 PARSED_AND_IGNORED = {
@@ -104,7 +104,7 @@ def test_the_device_is_its_name_else_its_id() -> None:
     ],
 )
 def test_what_is_known_of_a_connection(action: str, established: bool, failed: bool) -> None:
-    """A failed one says nothing of a block; one that was asked for or tried may have come about."""
+    """A failed one states nothing of a block; one that was asked for or tried may have come about."""
     event = opened(parse(row(action)))
 
     assert (event.established > 0, event.failed) == (established, failed)
@@ -112,10 +112,12 @@ def test_what_is_known_of_a_connection(action: str, established: bool, failed: b
 
 def test_a_packet_is_no_connection_of_a_process() -> None:
     """What was seen on the wire has PID 0 and no name: the connection has a row of its own, and would be there twice."""
-    assert kind(parse(row("ConnectionAttempt", PACKET, Protocol="TcpV4", **NOBODY))) == "network_no_process"
-    assert kind(parse(row("ConnectionAcknowledged", PACKET, **NOBODY))) == "network_acknowledged"
-    assert kind(parse(row("InboundConnectionAttempt", {**PACKET, "direction": "In"}, **NOBODY))) == "network_inbound"
-    assert opened(parse(row("ConnectionSuccess", **NOBODY))).process == Process()
+    assert kind(parse(row("ConnectionAttempt", PACKET, Protocol="TcpV4", **NO_PROCESS))) == "network_no_process"
+    assert kind(parse(row("ConnectionAcknowledged", PACKET, **NO_PROCESS))) == "network_acknowledged"
+    assert (
+        kind(parse(row("InboundConnectionAttempt", {**PACKET, "direction": "In"}, **NO_PROCESS))) == "network_inbound"
+    )
+    assert opened(parse(row("ConnectionSuccess", **NO_PROCESS))).process == Process()
 
 
 @pytest.mark.parametrize("protocol", ["Tcp", "TcpV4", "TcpV6", "TCP", None])
@@ -148,7 +150,7 @@ def test_addresses_have_one_spelling() -> None:
 
 def test_connect_of_an_inspected_connection() -> None:
     """No process, numbers in strings: the same ends as the connection's own row."""
-    event = request(parse(row("HttpConnectionInspected", CONNECT, **NOBODY)))
+    event = request(parse(row("HttpConnectionInspected", CONNECT, **NO_PROCESS)))
 
     assert event.flow == opened(parse(row("ConnectionSuccess"))).flow
     assert (event.method, event.target, event.host) == ("CONNECT", "bad1.example:443", "bad1.example")
@@ -187,7 +189,7 @@ def test_a_request_from_outside_is_not_the_devices() -> None:
 
 
 def test_tls_names() -> None:
-    """Whether it came through a tunnel, the row does not say."""
+    """Whether it came through a tunnel, the row does not state."""
     event = parse(row("SslConnectionInspected", {"direction": "Out", "server_name": "WWW.Good1.example."}))
     assert isinstance(event, TlsName)
     assert (event.sni, event.tunnelled) == ("www.good1.example", False)

@@ -17,7 +17,7 @@ from schemas.parsers.windows.mde import DIALECT, device_of, parse, written_at
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
 from tests.schemas.parsers.parsed_as import opened, reject
-from tests.schemas.parsers.windows.defender_rows import CONNECT, NOBODY, columns, envelope, row
+from tests.schemas.parsers.windows.defender_rows import CONNECT, NO_PROCESS, columns, envelope, row
 
 
 def test_one_row_in_every_shape() -> None:
@@ -33,7 +33,7 @@ def test_one_row_in_every_shape() -> None:
 
 
 def test_an_envelope_is_taken_apart() -> None:
-    """Into the bytes of its rows, in their order; a row is one row, also where a command line speaks of records."""
+    """Into the bytes of its rows, in their order; a row is one row, also where a command line uses of records."""
     rows = [row("ConnectionSuccess", LocalPort=port) for port in (1, 2, 3)]
     talks = row("ConnectionSuccess", InitiatingProcessCommandLine='x {"records":[1,2]}')
 
@@ -58,7 +58,7 @@ def carriers(event: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("carrier", carriers({}))
 def test_rows_in_somebodys_envelope(carrier: str) -> None:
-    """One row, or several that are taken apart, whoever passed them on; nobody else claims them."""
+    """One row, or several that are taken apart, whichever client passed them on; no one else claims them."""
     one = envelope(columns("ConnectionSuccess"))
     line = carriers(one)[carrier]
     assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["mde"]
@@ -105,7 +105,7 @@ def test_splitting_never_raises(line: bytes) -> None:
 
 
 def rows_after(lines: list[bytes], each: int) -> dict[str, dict[str, Any]]:
-    """The last version of every row, by its id, without what tells how often and how fast it came about."""
+    """The last version of every row, by its id, without what reports how often and how fast it came about."""
     pipeline = Pipeline(CorrelationSettings(proxies=("198.51.100.80:3128",)))
     for number in range(0, len(lines), each):
         value = b'{"records":[' + b",".join(lines[number : number + each]) + b"]}"
@@ -134,7 +134,7 @@ def test_rows_out_of_order_and_twice_change_nothing(seed: int) -> None:
             LocalPort=port,
             ReportId=port + 1_000,
             Timestamp="2025-03-04T09:15:22.0120000Z",
-            **NOBODY,
+            **NO_PROCESS,
         )
         for device in ("one", "two")
         for port in (1_000, 1_001)

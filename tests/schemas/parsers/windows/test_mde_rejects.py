@@ -9,7 +9,7 @@ import pytest
 from schemas.events import TEXT_CHARS_MAX, Reason
 from schemas.parsers.windows.mde import KINDS, parse
 from tests.schemas.parsers.parsed_as import kind, opened, reject
-from tests.schemas.parsers.windows.defender_rows import CONNECT, PROCESS, columns, envelope, judged, row
+from tests.schemas.parsers.windows.defender_rows import CONNECT, PROCESS, columns, envelope, row, verdict_of
 
 
 @pytest.mark.parametrize("action", KINDS)
@@ -18,10 +18,10 @@ def test_rows_that_hold_nothing_for_us(action: str) -> None:
     assert kind(parse(row(action))) == KINDS[action]
 
 
-def test_what_nobody_knows_is_counted_by_its_table() -> None:
+def test_what_unknown_knows_is_counted_by_its_table() -> None:
     """Action types are an open set, and other tables are not read at all."""
     assert kind(parse(row("SomethingNew"))) == "network_other"
-    assert kind(parse(judged("PowerShellCommand"))) == "device_other"
+    assert kind(parse(verdict_of("PowerShellCommand"))) == "device_other"
     process = json.dumps(envelope(columns("ConnectionSuccess", RemoteUrl=None), "DeviceProcessEvents")).encode()
     assert kind(parse(process)) == "other_table"
 

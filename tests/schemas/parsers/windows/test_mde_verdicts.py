@@ -10,13 +10,13 @@ import pytest
 from schemas.events import Action, Reason
 from schemas.parsers.windows.mde import VERDICTS, parse
 from tests.schemas.parsers.parsed_as import kind, reject, verdict
-from tests.schemas.parsers.windows.defender_rows import judged, row
+from tests.schemas.parsers.windows.defender_rows import row, verdict_of
 
 
 def test_every_verdict_has_a_handler() -> None:
     """None of them is read for a row of the network."""
     for action in VERDICTS:
-        assert verdict(parse(judged(action)))
+        assert verdict(parse(verdict_of(action)))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_every_verdict_has_a_handler() -> None:
 )
 def test_what_protection_did(action: str, audit: Any, did: Action) -> None:
     """`IsAudit`, a truth value or a word, turns a block into what it would have been."""
-    assert verdict(parse(judged(action, IsAudit=audit))).action is did
+    assert verdict(parse(verdict_of(action, IsAudit=audit))).action is did
 
 
 def test_a_verdict_has_process_and_words() -> None:
@@ -47,13 +47,13 @@ def test_a_verdict_has_process_and_words() -> None:
         "ResponseCategoryGroup": "CustomIndicator",
         "DisplayName": "Ticket 7",
     }
-    event = verdict(parse(judged("ExploitGuardNetworkProtectionBlocked", **words)))
+    event = verdict(parse(verdict_of("ExploitGuardNetworkProtectionBlocked", **words)))
 
     assert (event.host, event.port, event.url) == ("bad1.example", 0, "https://Bad1.example./a?b=c")
     assert (event.category, event.category_group, event.title) == ("CustomBlockList", "CustomIndicator", "Ticket 7")
     assert (event.process.pid, event.process.name, event.process.account) == (7412, "chrome.exe", "a.meyer")
     assert event.event_id == "mde/ExploitGuardNetworkProtectionBlocked/48221/2025-03-04T09:15:21.9981234Z"
-    assert verdict(parse(judged("SmartScreenUrlWarning", Experience="Phishing"))).category == "Phishing"
+    assert verdict(parse(verdict_of("SmartScreenUrlWarning", Experience="Phishing"))).category == "Phishing"
 
 
 @pytest.mark.parametrize("written", [None, "", "{}", "null", {}])
@@ -76,7 +76,7 @@ def test_no_additional_fields(written: str | dict[str, Any] | None) -> None:
 )
 def test_what_was_asked_for(url: str | None, more: dict[str, Any], ip: str | None, host: str, port: int) -> None:
     """A URL, a host or an address; of the row's own port nothing is taken, as it may be the proxy's."""
-    line = json.loads(judged("ExploitGuardNetworkProtectionBlocked", url, **more))
+    line = json.loads(verdict_of("ExploitGuardNetworkProtectionBlocked", url, **more))
     line["properties"] |= {"RemoteIP": ip, "RemotePort": 3128}
     event = verdict(parse(json.dumps(line).encode()))
 
@@ -85,6 +85,6 @@ def test_what_was_asked_for(url: str | None, more: dict[str, Any], ip: str | Non
 
 def test_a_verdict_without_destination() -> None:
     """An application that SmartScreen let pass has none; a block without one makes no sense."""
-    assert kind(parse(judged("SmartScreenUserOverride", None))) == "device_no_url"
-    assert reject(parse(judged("ExploitGuardNetworkProtectionBlocked", None))).reason is Reason.INCOMPLETE
-    assert reject(parse(judged("ExploitGuardNetworkProtectionBlocked", "https://"))).reason is Reason.BAD_VALUE
+    assert kind(parse(verdict_of("SmartScreenUserOverride", None))) == "device_no_url"
+    assert reject(parse(verdict_of("ExploitGuardNetworkProtectionBlocked", None))).reason is Reason.INCOMPLETE
+    assert reject(parse(verdict_of("ExploitGuardNetworkProtectionBlocked", "https://"))).reason is Reason.BAD_VALUE

@@ -71,9 +71,9 @@ def test_pid_of_nxlog_in_2019_is_the_writers() -> None:
     for line in lines("covenant_persiststartup.jsonl.gz"):
         fields, parsed = json.loads(line), parse(line)
         if isinstance(parsed, ConnectionOpened):
-            told = re.search(r"Process ?I[dD]:\s*(\d+)", fields["Message"])
-            assert told is not None
-            assert parsed.process.pid == int(told[1])
+            reported = re.search(r"Process ?I[dD]:\s*(\d+)", fields["Message"])
+            assert reported is not None
+            assert parsed.process.pid == int(reported[1])
             differ += parsed.process.pid != fields["ProcessID"]
 
     assert differ > 30
@@ -106,11 +106,11 @@ def test_local_time_with_a_z_is_not_believed() -> None:
 
 
 def test_an_empty_name_of_the_shippers_module_is_one() -> None:
-    """It was told; then `ProcessID` is the writer's as well."""
-    told = {"ProcessID": 4, "EventTime": "2025-03-04 09:15:22"}
+    """It was reported; then `ProcessID` is the writer's as well."""
+    reported = {"ProcessID": 4, "EventTime": "2025-03-04 09:15:22"}
 
-    assert opened(parse(flat(5156, filtering(), **told))).process.pid == 4
-    assert opened(parse(flat(5156, filtering(), **told, SourceModuleType=""))).process.pid is None
+    assert opened(parse(flat(5156, filtering(), **reported))).process.pid == 4
+    assert opened(parse(flat(5156, filtering(), **reported, SourceModuleType=""))).process.pid is None
 
 
 def test_local_time_of_nxlog_is_brought_to_utc() -> None:

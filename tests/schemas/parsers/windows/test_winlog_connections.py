@@ -14,7 +14,7 @@ from tests.schemas.parsers.windows.windows_shippers import shapes, winlogbeat, x
 
 @pytest.mark.parametrize("shape", shapes(3, sysmon()))
 def test_one_connection_in_every_shape(shape: str) -> None:
-    """Sysmon 3: ends, process, user and time are the same whoever shipped it; the PID is not that of the writer."""
+    """Sysmon 3: ends, process, user and time are the same whichever client shipped it; the PID is not that of the writer."""
     event = opened(parse(shapes(3, sysmon())[shape]))
 
     assert event.device == device_of(shapes(3, sysmon())[shape]) == "ws-0142.corp.example"
@@ -29,7 +29,7 @@ def test_one_connection_in_every_shape(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", shapes(5156, filtering()))
 def test_one_filtered_connection_in_every_shape(shape: str) -> None:
-    """5156: permitted is not established; the path is the device's own; nobody tells the user."""
+    """5156: permitted is not established; the path is the device's own; no one reports the user."""
     event = opened(parse(shapes(5156, filtering())[shape]))
 
     assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
@@ -69,7 +69,7 @@ def test_the_device_is_the_computer_and_not_the_collector() -> None:
 
 
 def test_a_collectors_channel_does_not_matter() -> None:
-    """Forwarded events lie in `ForwardedEvents`, `Security` is also `security`: the provider says who wrote it."""
+    """Forwarded events lie in `ForwardedEvents`, `Security` is also `security`: the provider states who wrote it."""
     line = winlogbeat(3, sysmon())
     assert opened(parse(line.replace(b"Microsoft-Windows-Sysmon/Operational", b"ForwardedEvents")))
     assert opened(parse(line.replace(b'"provider_name": "Microsoft-Windows-Sysmon"', b'"provider_name": ""')))
@@ -91,7 +91,7 @@ def test_a_collectors_channel_does_not_matter() -> None:
     ],
 )
 def test_addresses_have_one_spelling(source: str, destination: str, key: str) -> None:
-    """IPv6 in full or shortened, whatever `SourceIsIpv6` says; a proxy on the device itself is one, too."""
+    """IPv6 in full or shortened, whatever `SourceIsIpv6` states; a proxy on the device itself is one, too."""
     assert opened(parse(winlogbeat(3, sysmon(SourceIp=source, DestinationIp=destination)))).flow.key == key
     assert opened(parse(xml(5156, filtering(SourceAddress=source, DestAddress=destination)))).flow.key == key
 

@@ -17,8 +17,8 @@ from schemas.parsers.windows.record import FilteredConnection, Shown, SysmonConn
 from schemas.parsers.windows.shippers import _WithValues, split
 from schemas.parsers.windows.shown_text import values_of
 from schemas.parsers.windows.winlog import DIALECT, device_of, parse
-from tests.schemas.parsers.parsed_as import kind, opened, reject, told
-from tests.schemas.parsers.windows.windows_events import created, filtering, judged, sysmon
+from tests.schemas.parsers.parsed_as import kind, opened, reject, reported
+from tests.schemas.parsers.windows.windows_events import created, filtering, sysmon, verdict_of
 from tests.schemas.parsers.windows.windows_shippers import (
     PROVIDERS,
     flat,
@@ -32,9 +32,9 @@ from tests.schemas.parsers.windows.windows_shippers import (
 
 
 @pytest.mark.parametrize("number", [1, 3, 5156, 1126])
-def test_every_shape_is_claimed_by_nobody_else(number: int) -> None:
+def test_every_shape_is_claimed_by_unknown_else(number: int) -> None:
     """`auto:` finds each shape, in whatever it is carried."""
-    values = {1: created(), 3: sysmon(), 5156: filtering(), 1126: judged()}[number]
+    values = {1: created(), 3: sysmon(), 5156: filtering(), 1126: verdict_of()}[number]
     for shape, line in shapes(number, values).items():
         assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["winlog"], shape
 
@@ -55,10 +55,10 @@ def test_times_in_several_forms(written: str, is_at: str) -> None:
         assert iso_micros(opened(parse(line)).at) == is_at, shape
 
 
-def test_times_of_fluent_bit_tell_their_zone() -> None:
+def test_times_of_fluent_bit_report_their_zone() -> None:
     """`TimeCreated` is local time, the zone behind it."""
-    told_at = {"TimeCreated": "2025-03-04 04:15:22 -0500"}
-    line = in_text(5156, filtering(), "Message", StringInserts=["812"], **told_at)
+    reported_at = {"TimeCreated": "2025-03-04 04:15:22 -0500"}
+    line = in_text(5156, filtering(), "Message", StringInserts=["812"], **reported_at)
 
     assert iso_micros(opened(parse(line)).at) == "2025-03-04T09:15:22.000000Z"
 
@@ -115,13 +115,13 @@ def test_a_text_in_one_line_has_no_headings_in_its_values() -> None:
 
 
 def test_values_of_wazuh_are_escaped_twice() -> None:
-    """Unless somebody wrote the line by hand: then a lone backslash shows it."""
+    """Unless a user wrote the line by hand: then a lone backslash shows it."""
     path, quoted = "C:\\Windows\\a.exe", '"C:\\a b.exe" \\\\share\\x'
-    process = told(parse(json.dumps(wazuh(1, created(Image=path, CommandLine=quoted))).encode())).process
+    process = reported(parse(json.dumps(wazuh(1, created(Image=path, CommandLine=quoted))).encode())).process
     assert (process.path, process.command_line) == (path, quoted)
     by_hand = wazuh(1, created())
     by_hand["win"]["eventdata"]["image"] = "\\\\share\\a.exe"
-    assert told(parse(json.dumps(by_hand).encode())).process.path == "\\\\share\\a.exe"
+    assert reported(parse(json.dumps(by_hand).encode())).process.path == "\\\\share\\a.exe"
 
 
 def test_carriers_are_not_opened_for_ever() -> None:

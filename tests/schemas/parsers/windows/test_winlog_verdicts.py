@@ -1,4 +1,4 @@
-"""What Defender says in Windows events: its verdicts on destinations, and the modes of network protection."""
+"""What Defender states in Windows events: its verdicts on destinations, and the modes of network protection."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from schemas.clock import iso_micros
 from schemas.events import Action, ModeChanged, ModeEvidence, ProtectionMode, Reason
 from schemas.parsers.windows.winlog import parse
 from tests.schemas.parsers.parsed_as import kind, reject, verdict
-from tests.schemas.parsers.windows.windows_events import judged
+from tests.schemas.parsers.windows.windows_events import verdict_of
 from tests.schemas.parsers.windows.windows_shippers import shapes, winlogbeat, xml
 
 
-@pytest.mark.parametrize("shape", shapes(1126, judged()))
+@pytest.mark.parametrize("shape", shapes(1126, verdict_of()))
 def test_one_verdict_in_every_shape(shape: str) -> None:
     """1126: who asked for what and when; no port, no PID."""
-    event = verdict(parse(shapes(1126, judged())[shape]))
+    event = verdict(parse(shapes(1126, verdict_of())[shape]))
 
     assert event.device == "ws-0142.corp.example"
     assert (event.action, event.host, event.port) == (Action.BLOCKED, "bad1.example", 0)
@@ -27,7 +27,7 @@ def test_one_verdict_in_every_shape(shape: str) -> None:
 
 def test_audited_is_not_blocked() -> None:
     """1125 would have blocked."""
-    assert verdict(parse(xml(1125, judged()))).action is Action.AUDITED
+    assert verdict(parse(xml(1125, verdict_of()))).action is Action.AUDITED
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_audited_is_not_blocked() -> None:
 )
 def test_what_was_asked_for(written: str, host: str, port: int) -> None:
     """A URL, a host name or an address; a port only where it is written."""
-    event = verdict(parse(winlogbeat(1126, judged(Destination=written))))
+    event = verdict(parse(winlogbeat(1126, verdict_of(Destination=written))))
 
     assert (event.host, event.port) == (host, port)
 
 
 def test_verdict_without_its_own_time_or_destination() -> None:
     """A detection time that may be local is not believed; without a destination there is no verdict."""
-    local = verdict(parse(winlogbeat(1126, judged(Detection_Time="04.03.2025 10:15:22"))))
+    local = verdict(parse(winlogbeat(1126, verdict_of(Detection_Time="04.03.2025 10:15:22"))))
     assert iso_micros(local.at) == "2025-03-04T09:15:22.345000Z"
-    assert reject(parse(winlogbeat(1126, judged(Destination="-")))).reason is Reason.INCOMPLETE
-    assert reject(parse(winlogbeat(1126, judged(Destination="https://")))).reason is Reason.BAD_VALUE
+    assert reject(parse(winlogbeat(1126, verdict_of(Destination="-")))).reason is Reason.INCOMPLETE
+    assert reject(parse(winlogbeat(1126, verdict_of(Destination="https://")))).reason is Reason.BAD_VALUE
 
 
 DEFENDER = r"HKLM\SOFTWARE\Microsoft\Windows Defender"

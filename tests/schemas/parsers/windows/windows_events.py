@@ -57,7 +57,7 @@ def filtering(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
-def judged(**values: Any) -> dict[str, Any]:
+def verdict_of(**values: Any) -> dict[str, Any]:
     """The values of a 1126."""
     usual = {
         "Product Name": "Microsoft Defender Antivirus",

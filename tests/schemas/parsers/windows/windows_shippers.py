@@ -118,20 +118,20 @@ def wazuh(number: int, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_text(number: int, values: dict[str, Any], text: str, **more: Any) -> bytes:
-    """An event whose values are told in the text alone."""
+    """An event whose values are reported in the text alone."""
     provider, channel = PROVIDERS[number]
     head = {"EventID": str(number), "ProviderName": provider, "Channel": channel, "Computer": "WS-0142.corp.example"}
-    told = {"ProcessID": "3188", "UserID": "S-1-5-18", "User": "NT AUTHORITY\\SYSTEM", text: shown(number, values)}
-    return json.dumps({**head, "TimeCreated": "2025/03/04 09:15:22.345678900", **told, **more}).encode()
+    reported = {"ProcessID": "3188", "UserID": "S-1-5-18", "User": "NT AUTHORITY\\SYSTEM", text: shown(number, values)}
+    return json.dumps({**head, "TimeCreated": "2025/03/04 09:15:22.345678900", **reported, **more}).encode()
 
 
 def structured(number: int, values: dict[str, Any]) -> bytes:
     """A line of syslog in which NXLog writes the values as structured data."""
     provider, channel = PROVIDERS[number]
-    told = {"EventID": number, "Channel": channel, **values, "EventReceivedTime": "2025-03-04 04:15:23"}
+    reported = {"EventID": number, "Channel": channel, **values, "EventReceivedTime": "2025-03-04 04:15:23"}
     pairs = " ".join(
         '{}="{}"'.format(name.replace(" ", "_"), re.sub(r'([\\"\]])', r"\\\1", str(value)))
-        for name, value in told.items()
+        for name, value in reported.items()
     )
     head = f"<14>1 2025-03-04T09:15:22.345678Z WS-0142.corp.example {provider.replace(' ', '_')} 3188 - "
     return f"{head}[NXLOG@14506 {pairs}] What happened.".encode()
