@@ -30,17 +30,9 @@ RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
 # Folders and files without a retired word; the check keeps them so.
-PLAIN := bench common producers streams sinks unproxy/commands unproxy/indicators unproxy/kafka unproxy/local unproxy/offline \
-	unproxy/ops unproxy/query unproxy/cli.py unproxy/errors.py unproxy/options.py unproxy/output.py unproxy/telemetry.py unproxy/timeouts.py \
-	unproxy/wiring.py deploy/prometheus deploy/systemd tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
-	tests/streams/model tests/streams/rows .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
-
-PLAIN += $(wildcard schemas/*.py tests/schemas/*.py) schemas/models schemas/sections docs/examples docs/reference/rows.md \
-	docs/reference/alerts.md docs/reference/indicators.md docs/reference/topics.md docs/reference/settings.md docs/reference/metrics.md
-
-# Three pages quote programs whose messages still have some.
-PLAIN += CHANGELOG.md changelog.d deploy/README.md docs/design docs/decisions \
-	$(filter-out docs/forward.md docs/troubleshooting.md docs/unresolved.md,$(wildcard docs/*.md))
+PLAIN := bench common deploy producers schemas sinks streams unproxy docs tests/bench tests/check tests/schemas tests/streams/alerts \
+	tests/streams/assess tests/streams/correlate tests/streams/indicators tests/streams/model tests/streams/rows $(wildcard tests/*.py) \
+	.codespell .github .pre-commit-config.yaml CHANGELOG.md changelog.d CONTRIBUTING.md README.md SECURITY.md
 
 UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet

@@ -11,7 +11,7 @@ import pytest
 from schemas.address import split_authority, split_url
 from schemas.events import HttpExchange, Ignored, Parsed, ProxyLogged, Verdict
 from schemas.parsers import dialects
-from tests.factories import PROXY, connection, verdict
+from tests.factories import PROXY, connection, verdict, world_of
 from tests.factories import request as exchange
 from tests.schemas.parsers.elastic.ecs_events import line as packetbeats
 from tests.schemas.parsers.parsed_as import request
