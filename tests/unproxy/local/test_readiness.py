@@ -40,8 +40,8 @@ def test_waits_for_what_is_not_settled_but_not_for_ever() -> None:
     ready = readiness()
     ready.look(reading(1))
 
-    assert ready.look(reading(2, read=6, waiting=3)) == "settling"
-    assert ready.look(reading(11, read=6, waiting=3)) == "settling"
+    assert ready.look(reading(2, read=6, waiting=3)) == "deciding"
+    assert ready.look(reading(11, read=6, waiting=3)) == "deciding"
     assert ready.look(reading(13, read=6, waiting=3)) == "writing"
     assert ready.look(reading(16, read=6, waiting=3)) == ""
 

@@ -127,7 +127,7 @@ def test_lost_table_is_found_and_made_when_told(
     (found,) = wrong(settings)
     assert found == "table Rejects: is lost with its rows; restore it, or run `unproxy migrate --lost`"
     assert run(["--config", str(file), "migrate"]) == 2
-    assert "run `unproxy migrate --lost` to make them anew, empty" in capsys.readouterr().err
+    assert "run `unproxy migrate --lost` to create them empty" in capsys.readouterr().err
     assert run(["--config", str(file), "migrate", "--lost", "--dry-run"]) == 0
     assert capsys.readouterr().out == "table Rejects\n"
     assert run(["--config", str(file), "migrate", "--lost"]) == 0

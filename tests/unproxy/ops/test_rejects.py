@@ -160,7 +160,7 @@ def test_each_reject_is_replayed_once(steps: list[tuple[tuple[str, str], int]]) 
         (rejected(0, Reason.NOT_DELIVERABLE, ""), "not a sensor's line"),
         (rejected(0, Reason.NOT_DELIVERABLE), "only its beginning"),
         (rejected(0, cut=True), "only its beginning"),
-        (rejected(0, dialect=""), "which dialect"),
+        (rejected(0, dialect=""), "its dialect is unknown"),
         (rejected(0, Reason.UNKNOWN_DIALECT, "auto"), "no dialect claimed it"),
         (rejected(0, raw=b" "), "nothing in it"),
         (rejected(0, Reason.NOT_ALLOWED), "name its reason: --reason not_allowed"),

@@ -96,7 +96,7 @@ def test_every_kind_of_gap_is_put_in_words() -> None:
     ]
     said = "\n".join(lines(asked("10:05", "10:08", [], gaps)))
 
-    assert "numbering began anew between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000: what was lost" in said
+    assert "numbering began again between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000: what was lost" in said
     assert "1 line missing between an unknown time and" in said
     assert "  silent from 2026-11-24 10:06:00.000 on, it still is" in said
     assert "  silent from 2026-11-24 10:06:00.000 to 2026-11-24 10:07:00.000" in said
