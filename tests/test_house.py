@@ -221,7 +221,7 @@ def test_a_public_name_may_contain_a_retired_word() -> None:
 
 
 def test_retired_phrases_are_found_in_any_text() -> None:
-    """codespell compares single words only."""
+    """Codespell compares single words only."""
     text = "one line\na green plum; a green's plum"
 
     assert list(words.in_text(text, RETIRED, names=False)) == [(2, "green plum")]

@@ -218,7 +218,7 @@ def test_a_failed_login_is_reported_with_its_setting(
 
 @pytest.mark.parametrize("name", ["ssl_ca_file", "ssl_client_cert_file"])
 def test_a_file_that_cannot_be_used_is_named(name: str) -> None:
-    """librdkafka's clients, Faust and the client of a followed Kafka name the unusable file."""
+    """Librdkafka's clients, Faust and the client of a followed Kafka name the unusable file."""
     file = {name: "nowhere.pem"}
     settings = Settings.model_validate({"kafka": {"security_protocol": "SSL", **file}})
     inputs = InputSettings.model_validate({"kafka_security_protocol": "SSL", f"kafka_{name}": "nowhere.pem"})

@@ -216,8 +216,7 @@ class ProxyLog:
             self._name(connection, waiting)
         elif destination is not None and destination.by == BY_PROXY_LOG:
             _count_hit(destination, waiting)
-            if (entry.started, entry.url) < (destination.first, destination.url):
-                destination.first, destination.url = entry.started, entry.url
+            destination.first, destination.url = min((destination.first, destination.url), (entry.started, entry.url))
         if connection.decided:
             self._table.promote(device, key, connection)
         self._table.changed(device, key)

@@ -115,8 +115,7 @@ def add_destination(
         found.event_ids.clear()
         found.hits.clear()
     found.by = min(found.by, by)
-    if (evidence[0], url) < (found.first, found.url):
-        found.first, found.url = evidence[0], url
+    found.first, found.url = min((found.first, found.url), (evidence[0], url))
     found.flags |= flags
     found.evidence += 1
     found.requests += by != BY_VERDICT or flags in (BLOCKED, WARNED)

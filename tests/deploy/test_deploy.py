@@ -205,7 +205,7 @@ def test_images_are_named_by_digest() -> None:
 
 
 def test_image_is_built_from_what_is_locked() -> None:
-    """pip takes nothing without a hash, runs no setup of a source, and what runs later is not root."""
+    """Pip takes nothing without a hash, runs no setup of a source, and what runs later is not root."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [part.strip() for run in re.findall(r"^RUN (.+)$", text, re.MULTILINE) for part in run.split("&&")]
     pips = [command for command in commands if "/pip " in command]

@@ -74,7 +74,7 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
 
 
 def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """kill -9 in the middle, twice: a new one goes on, and hunters see each row once. Its page tells how far it is."""
+    """Kill -9 in the middle, twice: a new one goes on, and hunters see each row once. Its page tells how far it is."""
     port = free_port()
     sink = {"batch_rows_max": 25, "batch_age_secs_max": 0.2, "name": "sink-1", "metrics_port": port}
     settings = prepare(settings_for(sink=sink))

@@ -109,7 +109,7 @@ def assert_one_token_each(*files: Path) -> None:
 
 
 def test_killed_again_and_again(settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """kill -9 at any moment and at the worst ones, while rows come as they like: each is stored exactly once."""
+    """Kill -9 at any moment and at the worst ones, while rows come as they like: each is stored exactly once."""
     settings = prepare(settings_for(sink={"batch_rows_max": 200, "batch_age_secs_max": 0.2, "name": "sink-1"}))
     sink = SinkProcess(settings, tmp_path / "a.log", crash=0.1)
     with Flow(settings).coming() as flow:

@@ -94,7 +94,8 @@ class Line(msgspec.Struct, gc=False):
 
     def own_name(self) -> str:
         """The machine's name where the client is the machine that the agent runs on, not one whose packets it sees or whose
-        log it passes on; otherwise, or where it has none, ""."""
+        log it passes on; otherwise, or where it has none, "".
+        """
         own = self.known_own
         if own is None:
             name = self._host_name()

@@ -284,7 +284,7 @@ def command(settings: Settings, url: str, **more: str) -> tuple[list[str], dict[
 def test_killed_at_any_moment_nothing_is_lost(
     kafka_settings_for: SettingsMaker, receiver: WebhookServer, tmp_path: Path
 ) -> None:
-    """kill -9 again and again between alerts: every version of every alert arrives, each alert's in order but for repetitions."""
+    """Kill -9 again and again between alerts: every version of every alert arrives, each alert's in order but for repetitions."""
     settings = settings_of(kafka_settings_for, receiver)
     port = free_port()
     arguments, environment = command(

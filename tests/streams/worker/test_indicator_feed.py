@@ -131,7 +131,8 @@ def test_the_feed_becomes_metrics(
     kafka_settings_for: SettingsMaker, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What says nothing is counted and told, and harms nobody: unproxy_indicators, unproxy_suppressions,
-    unproxy_indicators_unreadable, unproxy_indicators_age_seconds."""
+    unproxy_indicators_unreadable, unproxy_indicators_age_seconds.
+    """
     settings = kafka_settings_for()
     good = indicator("evil.example", "one")
     network = indicator("203.0.113.0/24", "network")

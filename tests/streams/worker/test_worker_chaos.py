@@ -57,7 +57,7 @@ def begins_to_recover(worker: WorkerProcess) -> None:
 
 
 def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
-    """kill -9 at any moment, at the worst ones too, with the disk kept or lost: every input counts exactly once."""
+    """Kill -9 at any moment, at the worst ones too, with the disk kept or lost: every input counts exactly once."""
     settings = kafka_settings_for(worker={"batch_messages_max": 40, "session_timeout_secs": 6})
     worker = WorkerProcess(settings, tmp_path / "log", crash=0.01)
     with input_flows(settings):

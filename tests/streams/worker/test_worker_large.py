@@ -55,7 +55,7 @@ def replayed(settings: Settings) -> Pipeline:
 
 
 def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
-    """kill -9 after some parts of a snapshot and then of a delta, the disk lost each time: it knows what it knew."""
+    """Kill -9 after some parts of a snapshot and then of a delta, the disk lost each time: it knows what it knew."""
     settings = kafka_settings_for(worker={"session_timeout_secs": 6, "batch_messages_max": 5})
     folder = Path(settings.worker.data_dir)
     worker = WorkerProcess(settings, tmp_path / "log", script=Path(worker_large.__file__))

@@ -140,7 +140,6 @@ def none() -> Rules:
 
 def at_sight() -> dict[str, Any]:
     """Where there are no rules, the socket is destroyed when the request is seen; of a connection that is gone it cannot be."""
-
     proxy = Proxy(V4)
     lines: list[bytes] = []
     with blocking(lines, none) as enforcement, connected(V4) as client, capturing([PORT]) as capture:

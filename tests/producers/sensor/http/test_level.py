@@ -81,7 +81,7 @@ def test_a_request_that_began_in_an_earlier_packet() -> None:
     "begun", [b"C", b"CONNECT www.example.com:4", b"GET http://intranet.example/ HTTP/1.1\r\nHost: i"]
 )
 def test_a_proxy_that_answers_a_part_of_the_first_request_is_one(begun: bytes) -> None:
-    """nginx answers 400 as soon as it has read `CONNECT`; without a line the connection would be taken for a direct one."""
+    """Nginx answers 400 as soon as it has read `CONNECT`; without a line the connection would be taken for a direct one."""
     events = observed([*talk(begun), answer(b"HTTP/1.1 400 Bad Request\r\n", 0), end(len(begun))])
 
     assert [(one.kind, one.target, one.host) for one in events] == [(Kind.EXCHANGE, "?", "")]

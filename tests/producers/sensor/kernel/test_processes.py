@@ -72,7 +72,7 @@ def test_a_number_given_to_another_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_another_program_in_the_same_process_is_reported(tmp_path: Path) -> None:
-    """exec keeps number and start; what is remembered of the program before does not hold for the next."""
+    """Exec keeps number and start; what is remembered of the program before does not hold for the next."""
     processes = Processes(tmp_path, boot=lambda: LATER)
     process(tmp_path, 7, name="bash", words=b"bash\0", stack=1)
     before = of(processes, 7, LATER)
