@@ -1,0 +1,1 @@
+"""Hunting: queries in KQL on the rows in ClickHouse."""

@@ -1,0 +1,1 @@
+"""KQL to ClickHouse SQL: `translate` in `translation.py` is the entry point."""
