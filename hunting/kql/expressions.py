@@ -127,7 +127,7 @@ class Expressions:
             return ""
         if stream.is_word(*TEXT_OPERATORS, "between", *LIST_OPERATORS):
             word = stream.advance()
-            tilde = stream.is_sign("~") or (word.value == "in" and self._accept_tilde(word.span.end))
+            tilde = word.value == "in" and self._accept_tilde(word.span.end)
             return word.value + ("~" if tilde else "")
         if stream.is_word("matches"):
             stream.advance()

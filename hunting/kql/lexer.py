@@ -74,7 +74,9 @@ UNITS = {written: TICKS[unit] for unit, names in _UNIT_NAMES.items() for written
 def tokens(text: str) -> list[Token]:
     """Return the words of a query; the last one is of kind END. Raises KqlError."""
     if len(text) > TEXT_CHARS_MAX:
-        raise KqlError(f"the query is longer than {TEXT_CHARS_MAX:,} characters", Span(TEXT_CHARS_MAX, TEXT_CHARS_MAX + 1))
+        raise KqlError(
+            f"the query is longer than {TEXT_CHARS_MAX:,} characters", Span(TEXT_CHARS_MAX, TEXT_CHARS_MAX + 1)
+        )
     found: list[Token] = []
     at = 0
     while at < len(text):

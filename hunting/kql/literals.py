@@ -24,7 +24,8 @@ FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UT
 """What ClickHouse's DateTime64 holds; KQL's own range begins in the year 1."""
 
 _DATETIME = re.compile(
-    r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:?\d{2})?", re.I
+    r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:?\d{2})?",
+    re.I,
 )
 _SPAN = re.compile(r"(-)?(?:(\d+)\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
 _SPAN_UNIT = re.compile(r"(-?\d+(?:\.\d+)?)\s*([A-Za-z]+)")
@@ -51,7 +52,9 @@ def micros(text: str) -> int | None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     try:
-        at = datetime(int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC)
+        at = datetime(
+            int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
         at += timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
         if zone and zone.upper() != "Z":
             at -= timedelta(hours=int(zone[:3]), minutes=int(zone[0] + zone[-2:]))

@@ -65,7 +65,9 @@ class Operators:
         self._word = word.value
         reader = self._readers.get(word.value)
         if reader is None:
-            raise KqlError(f"found `{word.value[:40]}`, expected an operator such as where, extend or summarize", word.span)
+            raise KqlError(
+                f"found `{word.value[:40]}`, expected an operator such as where, extend or summarize", word.span
+            )
         return reader(word.span.start)
 
     def _since(self, start: int) -> Span:
@@ -221,7 +223,17 @@ class Operators:
 
     def _option_length(self) -> int:
         stream, distance = self._stream, 1
-        known = ("kind", "withsource", "isfuzzy", "hint", "flags", "bagexpansion", "with_itemindex", "with_match_id", "datascope")
+        known = (
+            "kind",
+            "withsource",
+            "isfuzzy",
+            "hint",
+            "flags",
+            "bagexpansion",
+            "with_itemindex",
+            "with_match_id",
+            "datascope",
+        )
         if stream.current.value not in known:
             return 0
         while stream.ahead(distance).value == "." and stream.ahead(distance + 1).kind is Kind.NAME:
@@ -324,7 +336,9 @@ class Operators:
         values = self._expanded()
         limit = self._scalar.expression() if self._stream.accept("limit") else None
         self._stream.expect("on")
-        return s.MvApply(values, str(options.get("with_itemindex", "")), limit, self._subquery("("), span=self._since(at))
+        return s.MvApply(
+            values, str(options.get("with_itemindex", "")), limit, self._subquery("("), span=self._since(at)
+        )
 
     def _subquery(self, opening: str) -> tuple[s.Operator, ...]:
         """Read operators in parentheses; the first one has no pipe before it."""

@@ -5,14 +5,15 @@ Operators behind a pipe are in `operators.py`. Source: learn.microsoft.com/kusto
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hunting.kql.errors import KqlError
 from hunting.kql.expressions import Expressions
-from hunting.kql.lexer import Kind, tokens
+from hunting.kql.lexer import Kind, Token, tokens
 from hunting.kql.operators import Operators
 from hunting.kql.stream import Stream
 from hunting.kql.syntax import (
     Argument,
-    Call,
     ColumnType,
     Datatable,
     Expression,
@@ -25,11 +26,9 @@ from hunting.kql.syntax import (
     Query,
     Range,
     Script,
-    Search,
     Source,
     SubQuery,
     Table,
-    Union,
 )
 from hunting.kql.types import named
 
@@ -42,7 +41,7 @@ def parse(text: str) -> Script:
 class Parser:
     """Reads statements and sources."""
 
-    def __init__(self, words: list) -> None:  # type: ignore[type-arg]
+    def __init__(self, words: list[Token]) -> None:
         self._stream = Stream(words)
         self._scalar = Expressions(self._stream, self.query)
         self._operators = Operators(self._stream, self._scalar, self.query, self.column_types)
@@ -92,7 +91,7 @@ class Parser:
         stream.expect("=")
         with stream.nested():
             if self._is_function():
-                return self._function(name.value, start.span.start)
+                return self._function(name.value)
             value = self._scalar.table_or_expression()
         if isinstance(value, SubQuery):
             return Let(name.value, value.query, span=start.span.to(value.span))
@@ -114,7 +113,7 @@ class Parser:
                 return False
         return False
 
-    def _function(self, name: str, start: int) -> Let:
+    def _function(self, name: str) -> Let:
         stream = self._stream
         stream.advance()
         parameters = self._parameters()
@@ -188,7 +187,7 @@ class Parser:
             inner = self.query()
             stream.expect(")", what="`|` or `)`")
             return inner
-        readers = {
+        readers: dict[str, Callable[[], Source]] = {
             "print": self._print,
             "range": self._range,
             "union": lambda: self._operators.union(self._union_start()),
@@ -304,11 +303,3 @@ class Parser:
             projected = tuple(name for name, _, _ in self._operators.patterns())
         source = str(options.get("withsource") or "source_")
         return Find(tables, predicate, source, projected, span=start.span.to(stream.last_span))
-
-
-def is_table_call(node: Expression) -> bool:
-    """Return whether a call may give a table, as a function of the query does."""
-    return isinstance(node, Call)
-
-
-

@@ -133,7 +133,19 @@ class SubQuery(Node):
 
 
 Expression = (
-    Literal | Name | Star | Call | Negation | Operation | Junction | Membership | Between | Member | Element | TypeOf | SubQuery
+    Literal
+    | Name
+    | Star
+    | Call
+    | Negation
+    | Operation
+    | Junction
+    | Membership
+    | Between
+    | Member
+    | Element
+    | TypeOf
+    | SubQuery
 )
 
 

@@ -1,0 +1,1 @@
+"""Sources and operators of tables in SQL."""
