@@ -165,17 +165,19 @@ class Translation:
         sql = f"{self._with()}SELECT {key}, groupUniqArray({kind}) FROM (SELECT {pairs} FROM {relation.source} AS t) GROUP BY 1 ORDER BY 1"
         return [ColumnType(name, _type_of_json(kinds)) for name, kinds in self._ask(sql)]
 
-    def cte(self, body: str, relation: Relation, span: Span, *, materialized: bool = False) -> Relation:
+    def cte(self, body: str, relation: Relation, span: Span | str, *, materialized: bool = False) -> Relation:
         """Add a SELECT and return the relation that reads from it; its columns are those of `relation`.
 
-        `materialized`: ClickHouse runs it once. It runs others again for each use.
+        `span` is the operator, or a comment of its own. `materialized`: ClickHouse runs it once. It runs others again for each
+        use.
         """
         name = f"q{len(self._ctes) + 1}"
         self._chars += len(body)
+        place = Span(0, 1) if isinstance(span, str) else span
         if self._chars > SQL_CHARS_MAX:
-            raise KqlError(f"the query's SQL exceeds {SQL_CHARS_MAX:,} characters", span)
+            raise KqlError(f"the query's SQL exceeds {SQL_CHARS_MAX:,} characters", place)
         if relation.weight > TABLES_MAX:
-            raise KqlError(f"the query reads more than {TABLES_MAX} tables, each use of a variable counted", span)
+            raise KqlError(f"the query reads more than {TABLES_MAX} tables, each use of a variable counted", place)
         self._ctes.append((f"{name} AS MATERIALIZED" if materialized else f"{name} AS", self._comment(span), body))
         return Relation(
             name,
@@ -187,7 +189,9 @@ class Translation:
             relation.serialized,
         )
 
-    def _comment(self, span: Span) -> str:
+    def _comment(self, span: Span | str) -> str:
+        if isinstance(span, str):
+            return span
         shown = " ".join(self.text[span.start : span.end].split())
         return shown[:SHOWN_CHARS_MAX] + ("..." if len(shown) > SHOWN_CHARS_MAX else "")
 

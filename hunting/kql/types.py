@@ -82,7 +82,7 @@ def of_clickhouse(written: str) -> tuple[Type, bool, bool]:
         return Type.BOOL, nullable, False
     if integer := _INTEGERS.fullmatch(plain):
         small = integer[1] in ("8", "16") or plain == "Int32"
-        return (Type.INT if small else Type.LONG), nullable, plain not in ("Int32", "Int64")
+        return (Type.INT if small else Type.LONG), nullable, plain == "UInt64"
     if plain.startswith("Float"):
         return Type.REAL, nullable, plain != "Float64"
     if plain.startswith("Decimal"):

@@ -16,6 +16,7 @@ and typer brings its own copy of click in some versions."""
 MODULES = {
     "up": "up",
     "replay": "replay",
+    "hunt": "hunt",
     "query": "query",
     "timeline": "timeline",
     "coverage": "coverage",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from unproxy.commands.hunt import write
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, RawCsvOption, example, state_of
 from unproxy.query.formats import Format
@@ -24,7 +25,7 @@ def query(
     data: DataOption = None,
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     raw_csv: RawCsvOption = False,
-    is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
+    is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL, as for `hunt`, not SQL.")] = False,
 ) -> None:
     """Ask the tables in SQL or KQL; changes nothing.
 
@@ -32,7 +33,8 @@ def query(
     runs.
     """
     from unproxy.local.connect import tables
-    from unproxy.query import answer, formats, kql
+    from unproxy.query import answer, formats
+    from unproxy.query.hunt import Hunt, Limits, prepared
 
     state = state_of(context)
     question = typer.get_text_stream("stdin").read() if text == "-" else text
@@ -40,6 +42,7 @@ def query(
         raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
     with tables(state, data) as client:
         if is_kql:
-            answer.show(client, kql.translate(question), kql.SETTINGS, output, formats.screen_width(), raw_csv=raw_csv)
+            limits = Limits()
+            write(client, prepared(client, Hunt(question)), limits, formats.HuntFormat(output), raw_csv=raw_csv)
         else:
             answer.show(client, question, {}, output, formats.screen_width(), raw_csv=raw_csv)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from unproxy.output import printable
+from unproxy.output import printable, without_formula
+
+if TYPE_CHECKING:
+    from unproxy.query.hunt import Answer
 
 CELL_CHARS_MAX = 44
 CELL_CHARS_MIN = 19
@@ -38,14 +44,58 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class HuntFormat(StrEnum):
+    """How the rows of a hunt are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    ARROW = "arrow"
+    PARQUET = "parquet"
+
+
+def written(answer: Answer, output: HuntFormat, *, raw_csv: bool = False) -> None:
+    """Write rows to stdout as a table, JSON, lines of JSON or CSV."""
+    if output is HuntFormat.TABLE:
+        lines, hidden = table(answer.names, answer.rows, screen_width())
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        if hidden:
+            sys.stderr.write(
+                f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all\n"
+            )
+    elif output is HuntFormat.CSV:
+        lines_out = csv.writer(sys.stdout, lineterminator="\n")
+        lines_out.writerow(answer.names)
+        for row in answer.rows:
+            texts = [csv_cell(value) for value in row]
+            lines_out.writerow(texts if raw_csv else [without_formula(text) for text in texts])
+    else:
+        records = (dict(zip(answer.names, row, strict=True)) for row in answer.rows)
+        if output is HuntFormat.JSONL:
+            for record in records:
+                sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(json.dumps(list(records), ensure_ascii=False, indent=2) + "\n")
+
+
+def csv_cell(value: object) -> str:
+    """Return a value as the text of a CSV cell: lists and bags as JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def cell(value: object) -> str:
     """Return a value as readable text."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         return printable(", ".join(str(item) for item in value))
+    if isinstance(value, list | dict):
+        return printable(json.dumps(value, ensure_ascii=False))
     return printable(str(value))
 
 

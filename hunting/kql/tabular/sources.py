@@ -88,11 +88,7 @@ def of_database(translation: Translation, name: str, table: Table) -> Relation:
     relation = Relation(table.source, tuple(columns))
     if not replaced:
         return relation
-    return translation.cte(f"SELECT * REPLACE ({', '.join(replaced)}) FROM {table.source}", relation, _nothing(name))
-
-
-def _nothing(_name: str) -> Span:
-    return Span(0, 0)
+    return translation.cte(f"SELECT * REPLACE ({', '.join(replaced)}) FROM {table.source}", relation, f"table {name}")
 
 
 def _canonical(sql: str, written: str, type_: Type, *, nullable: bool) -> str:

@@ -1,0 +1,45 @@
+"""The tables that a hunt may name, with their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hunting.kql.translation import Table
+from hunting.kql.values import identifier
+from schemas.columns import columns
+from schemas.tables import TABLES
+
+SUFFIXES_LEFT_OUT = ("_versions",)
+"""Tables behind a view: a hunt reads the view, which shows the latest version of each row."""
+
+
+def known(database: str = "") -> dict[str, Table]:
+    """Return the tables of this version, for a translation without a server."""
+    found = {}
+    for name, row in TABLES.items():
+        written = {column.name: column.clickhouse for column in columns(row)}
+        if "Timestamp" in written:
+            written["TimeGenerated"] = written["Timestamp"]
+        found[name] = Table(source(name, database), written)
+    return found
+
+
+def of_server(rows: Iterable[Mapping[str, object]], database: str) -> dict[str, Table]:
+    """Return the tables of a server from rows of `COLUMNS_QUERY`."""
+    written: dict[str, dict[str, str]] = {}
+    for row in rows:
+        table = str(row["table"])
+        if not table.endswith(SUFFIXES_LEFT_OUT) and not table.startswith("."):
+            written.setdefault(table, {})[str(row["name"])] = str(row["type"])
+    return {name: Table(source(name, database), names) for name, names in written.items()}
+
+
+COLUMNS_QUERY = (
+    "SELECT table, name, type FROM system.columns WHERE database = {database:String} ORDER BY table, position"
+)
+"""Asks a server for its columns; `database` is a query parameter."""
+
+
+def source(name: str, database: str) -> str:
+    """Return a table's name as SQL."""
+    return f"{identifier(database)}.{identifier(name)}" if database else identifier(name)
