@@ -358,7 +358,7 @@ def test_ports_used_again_are_another_connection() -> None:
     assert passing(destroyed, [fine], AT + DESTROYED_MICROS) == [True]
 
 
-def test_another_mode_lets_go() -> None:
+def test_another_mode_stops_enforcing() -> None:
     """What was ended is forgotten; a mode is reported when it changes, not when it is set again."""
     made = world(ProtectionMode.BLOCK, False)
     assert passing(made, [segment(CONNECT)]) == [False]
