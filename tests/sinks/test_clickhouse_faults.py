@@ -208,7 +208,7 @@ def test_ends_whatever_is_down(tmp_path: Path) -> None:
 
 
 def test_no_space_is_busy(tmp_path: Path) -> None:
-    """What ClickHouse says of a full disk means: later, the same again."""
+    """ClickHouse's error for a full disk means: retry the same rows later."""
     with running(SmallEngine(tmp_path / "clickhouse")) as engine:
         config = engine.settings("own")
         settings = prepare(Settings.model_validate({"clickhouse": config.model_dump()}))
