@@ -125,7 +125,7 @@ def test_every_block_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clock", "off", "heard"),
+    ("clock", "off", "on"),
     [
         ("01:00:00", ["srv-1", "ws-1", "ws-6"], ["srv-1", "ws-1", "ws-4", "ws-5"]),
         ("08:00:00", ["srv-1", "ws-6"], ["ws-4", "ws-5"]),
@@ -135,12 +135,12 @@ def test_every_block_is_asked() -> None:
         ("20:00:00", ["srv-1", "ws-6"], ["ws-4"]),
     ],
 )
-def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], heard: list[str]) -> None:
+def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], on: list[str]) -> None:
     """Whatever time is put into the page's queries: a mode holds from its beginning, and until just before its end."""
     for query in QUERIES:
         if query.name in ("who-was-off", "active-and-off"):
             there = query._replace(text=query.text.replace("15:00:00", clock))
-            expected = off if query.name == "who-was-off" else heard
+            expected = off if query.name == "who-was-off" else on
 
             assert [device for (device,) in picked(there.ask(client), ["DeviceName"])] == expected, there
 
@@ -155,7 +155,7 @@ def test_what_alerts_bring_finds_their_rows(client: Client) -> None:
     assert len(alerts) == 10
 
 
-def test_why_is_told_where_it_is_known(client: Client) -> None:
+def test_why_is_shown_where_it_is_known(client: Client) -> None:
     """Known to be off, by what; nothing known is empty."""
     (query,) = [query for query in QUERIES if (query.name, query.language) == ("active-and-off", "sql")]
 

@@ -93,14 +93,14 @@ def test_a_day_is_a_day(tables: Client) -> None:
 
 
 def test_refusal_is_one_readable_line(tables: Client) -> None:
-    """What the engine says of a wrong query is shown without its code and version."""
+    """The engine's error for a wrong query is shown without its code and version."""
     with pytest.raises(QueryRefused) as caught:
         ask(tables, "DeviceNetworkEvents | nonsense", kql.SETTINGS)
-    said = str(caught.value)
+    message = str(caught.value)
 
-    assert "nonsense" in said
-    assert "\n" not in said
-    assert "DB::Exception" not in said
+    assert "nonsense" in message
+    assert "\n" not in message
+    assert "DB::Exception" not in message
 
 
 def test_parameters_may_hold_anything(tables: Client) -> None:
@@ -118,7 +118,7 @@ def test_a_question_changes_nothing(tables: Client, statement: str) -> None:
         ask(tables, statement, {})
 
 
-def test_format_in_the_question_is_said(tables: Client) -> None:
-    """The answer then is no table; the person hears of --format."""
+def test_format_in_the_question_is_reported(tables: Client) -> None:
+    """The answer then is no table; the error points to --format."""
     with pytest.raises(QueryRefused, match="--format"):
         ask(tables, "SELECT 1 FORMAT JSON", {})
