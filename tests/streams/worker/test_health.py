@@ -27,7 +27,7 @@ def test_ready_step_by_step() -> None:
 
 
 def test_unwell_before_it_ends_itself() -> None:
-    """From half of stall_secs_max on, /healthz tells of a stall; at all of it the watchdog ends the process."""
+    """From half of stall_secs_max on, /healthz reports a stall; at all of it the watchdog ends the process."""
     standing = facts()
     standing.looks.answered(3, standing_since=100.0, now=100.0)
 

@@ -69,7 +69,7 @@ class CountingPipeline:
         elif text.startswith("huge "):
             self._row(message.key, count, "y" * int(text.split()[1]))
         elif text == "fail":
-            raise RuntimeError("told to fail")
+            raise RuntimeError("failed on request")
         elif text == "hang":
             print("hanging", flush=True)
             while True:
