@@ -230,6 +230,19 @@ def unknown_held() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _outcome(client: socket.socket, word: bytes, answered: Callable[[], None], *, waits: bool) -> str:
+    """Ask, call `answered` after the reply or the end of the stream, and wait for more if `waits`; return what came."""
+    outcome = "aborted"
+    with suppress(OSError):
+        client.sendall(word)
+        if client.recv(65_536):
+            outcome = "answered"
+        answered()
+        if waits:
+            client.recv(65_536)
+    return outcome
+
+
 def at_once() -> dict[str, Any]:
     """Listed requests to proxies that no setting names, before they are learnt and while they are learnt.
 
@@ -249,16 +262,9 @@ def at_once() -> dict[str, Any]:
                 for waits in (True, False):
                     with connected(address) as client:
                         client.settimeout(WAIT_SECS)
-                        port, outcome = ends_of(client)[1], "aborted"
-                        with suppress(OSError):
-                            client.sendall(word)
-                            if client.recv(65_536):
-                                outcome = "answered"
-                            if not asked:
-                                capture_reader.start()
-                            if waits:
-                                client.recv(65_536)
-                        asked[address, port] = outcome
+                        port = ends_of(client)[1]
+                        answered = (lambda: None) if asked else capture_reader.start
+                        asked[address, port] = _outcome(client, word, answered, waits=waits)
         # A level that stops does not wait for the reset of the last connection.
         deadline = time.monotonic() + WAIT_SECS
         while sum(b'"verdict"' in line for line in lines) < len(asked) and time.monotonic() < deadline:
