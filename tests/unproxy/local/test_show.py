@@ -77,7 +77,7 @@ def test_failure_and_marks_show() -> None:
 
     assert "failed to connect to" in only(failed)
     assert "[unresolved: no_http_event]" in only(failed)
-    assert "[NetworkProtection: blocked]  [inside spoke of good.example]" in only(*blocked)
+    assert "[NetworkProtection: blocked]  [inside used good.example]" in only(*blocked)
 
 
 def test_destination_before_its_connection_makes_a_line_too() -> None:
@@ -107,7 +107,7 @@ def test_question_takes_values_as_parameters() -> None:
         ),
         ({"UnresolvedReason": "something_new"}, "Unresolved: something_new"),
         ({"Outcome": "blocked"}, "network protection blocked it"),
-        ({"HostMismatch": "b.example"}, "another name was spoken: b.example"),
+        ({"HostMismatch": "b.example"}, "another name was used: b.example"),
         ({"HttpEventIds": ["http/1"], "ConnectionEventId": "socket/2"}, "Evidence: socket/2, http/1."),
     ],
 )
