@@ -26,7 +26,7 @@ from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from streams.worker.batch import BatchProcessor
+from streams.worker.batch import BatchProcessor, MakePipeline
 from streams.worker.commits import Commits
 from streams.worker.counters import WorkerCounters
 from streams.worker.delivery import Delivery, OutgoingRecord
@@ -46,7 +46,6 @@ from streams.worker.indicator_feed import FeedError, IndicatorFeed
 from streams.worker.intake import batches
 from streams.worker.logs import quiet_libraries
 from streams.worker.metrics import serve_pages
-from streams.worker.protocols import MakePipeline
 from streams.worker.rocksdb import StateStore
 from streams.worker.startup import own_folder, wait_for_kafka
 from streams.worker.ticker import Ticker
@@ -98,8 +97,8 @@ class Worker:
         self._lease = Lease(worker.session_timeout_secs, self._data_dir, self.counters)
         self.group = GroupView(settings)
         self.bench = BatchProcessor(
-            settings.correlation,
-            make_pipeline,
+            correlation=settings.correlation,
+            make_pipeline=make_pipeline,
             policy=policy,
             delivery=Delivery(settings, self._send, self.counters),
             store=StateStore(self._table),
@@ -275,7 +274,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         raise
     counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
     policy = Policy(settings.protection)
-    feed = _feed(settings, policy)
+    feed = IndicatorFeed(settings, policy.indicators, policy.suppressions)
     worker: Worker | None = None
     # Serve the pages before Kafka is reachable: they show what the worker waits for.
     serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [], feed.families)
@@ -326,10 +325,6 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
             end(Exit.UNEXPECTED, "Faust gave up; its error is above")
     os.close(lock)
     end(Exit.DONE, "stopped")
-
-
-def _feed(settings: Settings, policy: Policy) -> IndicatorFeed:
-    return IndicatorFeed(settings, policy.indicators, policy.suppressions)
 
 
 def _logged_ms(raw: Any) -> int:

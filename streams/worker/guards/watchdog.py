@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
+from common.group_lag import Progress
 from common.health import Looks, Standstill
 from streams.quarantine import NO_LINE
-from streams.worker.group_offsets import GroupView, Progress
+from streams.worker.group_offsets import GroupView
 from streams.worker.guards.at_hand import AtHand, Place
 from streams.worker.guards.exit_codes import Exit, end
 

@@ -234,7 +234,7 @@ def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: 
     assert page["unproxy_alive"] == {"": 0}
     assert worker.wait() == 76
     assert "partition 0 at offset 0, line 1, has been worked on for 16 s" in worker.says()
-    assert "in _line" in worker.says(), "the stacks say where it stands"
+    assert "in _count_line" in worker.says(), "the stacks say where it stands"
 
 
 def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -279,7 +279,7 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
     wait_until(lambda: f"waiting for Kafka at 127.0.0.1:{port}" in worker.says(), "the worker says what for")
     wait_until(lambda: "waiting for Kafka" in other.says(), "the other as well")
     assert verdict(settings, "healthz")[0]
-    assert verdict(settings, "readyz") == (False, "waits for Kafka and its topics; the log says what is missing")
+    assert verdict(settings, "readyz") == (False, "waits for Kafka and its topics; the log names what is missing")
     began = time.monotonic()
     assert other.stop() == 0
     assert time.monotonic() - began < 4

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from common.group_lag import Progress
 from common.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
-from streams.worker.group_offsets import Progress
 from streams.worker.guards import watchdog
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.guards.exit_codes import Exit
@@ -162,7 +162,10 @@ def has_looked(log: Path, times: int) -> bool:
 
 @pytest.mark.parametrize(
     ("own", "why"),
-    [([], "for 3 s nobody has ticked into any partition"), (["0"], "for 3 s nobody has ticked into partitions that")],
+    [
+        ([], "for 3 s no tick was published to any partition"),
+        (["0"], "for 3 s no tick was published to partitions that"),
+    ],
     ids=["without partitions", "with one"],
 )
 def test_a_worker_in_a_log_without_ticks_is_ended(
