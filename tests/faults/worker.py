@@ -90,7 +90,7 @@ def local_state_first() -> None:
     async def keep_and_save(bench: BatchProcessor, entries: Any, check: Check) -> None:
         for partition, some in entries.items():
             if some:
-                bench._store.write(partition, some)
+                bench.store.write(partition, some)
         await save(bench, entries, check)
 
     _replace(BatchProcessor, "_save", keep_and_save)

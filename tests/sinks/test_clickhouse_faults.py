@@ -125,18 +125,18 @@ class SmallEngine(Engine):
 
     def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
         command, environment = super()._prepare(port)
-        self._data.mkdir(parents=True, exist_ok=True)
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
         script = f'mount -t tmpfs -o size={SPACE} none "$0" && exec "$@"'
         # As root, too, a user namespace: some machines let root mount only there.
         ways = ["--mount"] if os.geteuid() == 0 and _may(["--mount"]) else ["--user", "--map-root-user", "--mount"]
         unshare = shutil.which("unshare")
         assert unshare, "unshare is missing; install util-linux"
-        return [unshare, *ways, "/bin/sh", "-c", script, str(self._data), *command], environment
+        return [unshare, *ways, "/bin/sh", "-c", script, str(self.folder / "data"), *command], environment
 
     @property
     def inside(self) -> Path:
         """The data as the engine sees it."""
-        return Path(f"/proc/{self.pid}/root{self._data}")
+        return Path(f"/proc/{self.pid}/root{self.folder}/data")
 
 
 def _may(ways: list[str]) -> bool:

@@ -206,7 +206,7 @@ def test_an_assignment_leaves_nothing_to_ask(
         return given[-1]
 
     start_of = group_member.start_of
-    monkeypatch.setattr(consuming, "start_of", begin)
+    monkeypatch.setattr(group_member, "start_of", begin)
     with loop_of(kafka_settings_for()) as loop:
         until(lambda: loop.joined)
 

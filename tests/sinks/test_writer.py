@@ -124,7 +124,7 @@ def test_stop_in_a_pause() -> None:
         around.writer.stop()
         around.writer.join(1.0)
 
-        assert not around.writer._thread.is_alive()
+        assert not around.writer.is_alive()
         assert around.committed == []
 
 

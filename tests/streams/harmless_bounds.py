@@ -124,7 +124,7 @@ HARMLESS = {
         producers.sensor.http.observer REPORT_SECS
         producers.sensor.enforce.deny_list REPORTED_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX
-        sinks.writer WARN_SECS
+        sinks.sending WARN_SECS
         worker.metrics_port sink.metrics_port publisher.metrics_port
     """,
     "a secret that could be guessed is an error at the start": "schemas.settings TOKEN_CHARS_MIN",
@@ -134,7 +134,7 @@ HARMLESS = {
         sinks.forward.metrics STANDING_SECS_MAX
         sinks.forward.loop COMMIT_SECS COMMIT_ANSWER_SECS_MAX SENDING_SECS_MAX
         sinks.forward.loop LEAVING_SECS_MAX
-        sinks.forward.sender PAUSE_SECS_FIRST WARN_SECS
+        sinks.forward.sender PAUSE_SECS_FIRST
         sinks.forward.syslog AGAIN_MAX HOST_CHARS_MAX KIND_CHARS_MAX POLL_SECS
         sinks.forward.webhook PAUSE_SECS_MAX BODY_BYTES_MAX
         forward.parallel_max forward.waiting_max forward.timeout_secs forward.retry_secs_max forward.session_timeout_secs

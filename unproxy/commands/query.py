@@ -7,15 +7,8 @@ from typing import Annotated
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, RawCsvOption, example, state_of
+from unproxy.options import DataOption, RawCsvOption, state_of
 from unproxy.query.formats import Format
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        epilog=example("""query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
-    )(query)
 
 
 def query(

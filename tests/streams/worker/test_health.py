@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from common.group_lag import Progress
 from common.health import Looks
-from streams.worker.group_offsets import Progress
 from streams.worker.guards.watchdog import Stall
 from streams.worker.health import WorkerFacts, alive, ready
 

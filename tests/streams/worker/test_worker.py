@@ -234,7 +234,7 @@ def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: 
     assert page["unproxy_alive"] == {"": 0}
     assert worker.wait() == 76
     assert "partition 0 at offset 0, line 1, has been worked on for 16 s" in worker.log_text()
-    assert "in _line" in worker.log_text(), "the stacks show where it stands"
+    assert "in _count_line" in worker.log_text(), "the stacks show where it stands"
 
 
 def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start) -> None:

@@ -15,7 +15,6 @@ from schemas.indicator_topic import Removed, read
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
-from schemas.tables import AlertKind
 from schemas.topics import INDICATORS, topic_name
 from streams.indicators.index import IndicatorSet
 from streams.indicators.suppressions import SuppressionSet
@@ -26,7 +25,6 @@ from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.indicators.topic import Board
 from unproxy.local.parts import write_settings
-from unproxy.options import Kind
 
 ROOT = Path(__file__).parents[3]
 
@@ -215,11 +213,6 @@ def test_indicator_that_is_not_the_only_one(verb: Verb) -> None:
     code, _, err = verb("suppress", "add", "--why", "x", "--until", "7d", "--indicator", "evil.example")
 
     assert (code, "name one by ID" in err) == (2, True)
-
-
-def test_kinds_are_those_of_alerts() -> None:
-    """The command knows the kinds without loading what declares them."""
-    assert sorted(Kind) == sorted(map(str, AlertKind))
 
 
 def test_missing_topic_is_reported(

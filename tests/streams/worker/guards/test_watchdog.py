@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from common.group_lag import Progress
 from common.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
-from streams.worker.group_offsets import Progress
 from streams.worker.guards import watchdog
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.guards.exit_codes import Exit

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from common.kafka import client_config
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
+from unproxy.errors import Failed
 from unproxy.local.servers import service
 from unproxy.local.servers.broker import Broker, _cluster_id, create_topics
 from unproxy.local.servers.class_data import class_data_options
@@ -85,7 +86,7 @@ def test_names_of_created_topics(broker: Broker, unique: str) -> None:
 
 def test_wrong_topic_is_refused(broker: Broker, unique: str) -> None:
     """A setting that Kafka does not know is an error that names the topic."""
-    with pytest.raises(EmbeddedError, match=f"topic {unique}: cannot be created"):
+    with pytest.raises(Failed, match=f"topic {unique} cannot be created"):
         create_topics(broker.settings, [Topic(unique, "", 1, {"no.such.setting": "1"})])
 
 
