@@ -22,13 +22,11 @@ import schemas.metrics as declared
 from common.exporter import Family, by_label, one
 from producers.publish.report import Report
 from producers.run import publish as publish_lines
-from producers.sensor.enforce.mode import Enforcement, enforcing
+from producers.sensor.enforce.mode import Enforcement
 from producers.sensor.errors import Errors
 from producers.sensor.http.capture import capturing
 from producers.sensor.http.learning import Learner
 from producers.sensor.http.observer import CaptureReader, Plan, level_of, level_of_all
-from producers.sensor.http.packets import Packet, parse_packet
-from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel import tracefs
 from producers.sensor.kernel.byte_counts import WAIT_NS, Counts
 from producers.sensor.kernel.clock import Clock, measured
@@ -96,7 +94,7 @@ class Sensor:
         """Lines without a process name, or whose process had ended before /proc was read."""
         self.capture_reader: CaptureReader | None = None
         """The HTTP level; None when it is not configured."""
-        self.enforcement: Enforcement[Packet, HttpEvent] | None = None
+        self.enforcement: Enforcement | None = None
         self._failure: BaseException | None = None
         self._reported = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -322,10 +320,10 @@ def sensing(
             if plan.mode is not None:
                 holds_all = learner is not None and plan.hold_unknown
                 sensor.enforcement = undo.enter_context(
-                    enforcing(
+                    Enforcement(
                         sensor.device, lambda line: sensor.queue.put(line, HTTP), mode=plan.mode, mode_file=plan.mode_file,
-                        list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                        level=lambda: level_of_all(plan) if holds_all else level_of(plan, learner),
+                        list_path=plan.list_path, proxies=plan.proxies,
+                        events=lambda: (level_of_all(plan) if holds_all else level_of(plan, learner)).packet,
                         is_proxied=learner.is_asked if learner is not None and holds_all else None,
                         block_unreadable=plan.block_unreadable,
                     )
