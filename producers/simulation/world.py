@@ -18,7 +18,7 @@ from schemas.events import Micros
 OLDER_SHARE = 0.25
 """Devices with a tunnel that is older than their sensors."""
 
-Record = Callable[[dict[str, object]], None]
+Record = Callable[[dict[str, object]], object]
 
 
 class Stream(NamedTuple):
