@@ -75,7 +75,8 @@ class IdentityFiles:
         except SourceError as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.error("identity file cannot be read, the table stays as it was", extra={"error": str(error)})
+                what = "identity file cannot be read, the table stays as it was"
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
             return False
         self._complained = ""
         self._look_at = self._clock() + max(LOOK_SECS, (self._clock() - now) / LOOK_SHARE_MAX)
@@ -113,7 +114,8 @@ def read_file(path: str) -> tuple[list[Entry], int]:
         except (ValueError, msgspec.MsgspecError) as error:
             unusable += 1
             if unusable <= REPORTED_MAX:
-                log.error("line of an identity file is left out", extra={"at": f"{path}:{number}", "error": str(error)})
+                facts = {"at": f"{path}:{number}", "error": str(error)}
+                log.error("line of an identity file is left out", extra=facts)  # noqa: TRY400  # likewise
         if len(entries) > ENTRIES_MAX:
             raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; leave out what is long over")
     return entries, unusable

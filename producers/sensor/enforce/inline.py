@@ -211,9 +211,7 @@ class Gate:
                     while self.step():
                         pass
         except Exception as error:  # catch all: held packets must not wait for a dead thread
-            log.error(
-                "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
-            )
+            log.exception("inline blocking ended, sockets are destroyed instead", extra={"error": str(error)})
             # From here on the rules' bypass lets all packets pass.
             self._queue.close()
 

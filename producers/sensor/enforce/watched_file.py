@@ -44,7 +44,8 @@ class Watched(Generic[Content]):
         except Unreadable as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.error("file cannot be read, its last content stays in effect", extra={"error": str(error)})
+                what = "file cannot be read, its last content stays in effect"
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
             return False
         self._complained = ""
         return True

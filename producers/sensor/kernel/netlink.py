@@ -18,7 +18,7 @@ SOCK_DIAG, NETFILTER = 4, 12
 """Protocols of the netlink address family."""
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 NOOP, ERROR, DONE = 1, 2, 3
-SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
 """More than the largest message, a packet of 64 KiB with its attributes."""
