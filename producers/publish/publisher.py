@@ -243,30 +243,16 @@ class Publisher:
                 reason, detail = Reason.NOT_DELIVERABLE, f"kafka finds the message too large: {whole}"
             assert reason is not None
             kept = KEPT_BYTES_OF_TOO_LONG >> (sending.refusals - 1) if sending.refusals else len(value)
-            return (
-                self._rejects,
-                masked(value)[:kept],
-                [
-                    ("reason", reason.value),
-                    ("detail", detail),
-                    ("dialect", batch.dialect),
-                    ("device", batch.device.encode("utf-8", "replace")),
-                    *keyed,
-                    *claims,
-                ],
-            )
+            device = batch.device.encode("utf-8", "replace")
+            rejected = [("reason", reason.value), ("detail", detail), ("dialect", batch.dialect), ("device", device)]
+            return self._rejects, masked(value)[:kept], [*rejected, *keyed, *claims]
+        clock = [(CLOCK, CLOCK_LOG)] if grant is not None and not grant.only else []
+        sensor = batch.sensor.encode("ascii", "backslashreplace")
+        counted = [("seq", str(batch.seq)), ("lines", str(len(batch.lines)))]
         return (
             self._telemetry,
             value,
-            [
-                ("dialect", batch.dialect),
-                ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
-                ("seq", str(batch.seq)),
-                ("lines", str(len(batch.lines))),
-                *keyed,
-                *claims,
-                *([(CLOCK, CLOCK_LOG)] if grant is not None and not grant.only else []),
-            ],
+            [("dialect", batch.dialect), ("sensor", sensor), *counted, *keyed, *claims, *clock],
         )
 
     def _delivered(self, sending: Sending, error: KafkaError | None, _message: Message) -> None:

@@ -101,16 +101,6 @@ class Sensor:
         self._thread = threading.Thread(target=self._run, name="sensor", daemon=True)
 
     @property
-    def jumps(self) -> int:
-        """Return how often the wall clock was set."""
-        return self.clock.jumps
-
-    @property
-    def error_ns(self) -> int:
-        """Return the measurement error of the distance between the clocks, in nanoseconds."""
-        return self.clock.distance.error_ns
-
-    @property
     def failure(self) -> BaseException | None:
         """Return the exception that ended one of the sensor's threads, or None."""
         return self._failure or (self.capture_reader.failure if self.capture_reader is not None else None)
@@ -154,7 +144,7 @@ class Sensor:
              "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes, "error": self._skipped,
              **(self.capture_reader.lost() if self.capture_reader is not None else {})},
         )  # fmt: skip
-        yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
+        yield one(declared.SENSOR_CLOCK_JUMPS, self.clock.jumps)
         if self.capture_reader is not None:
             yield from self.capture_reader.families()
         if self.enforcement is not None:

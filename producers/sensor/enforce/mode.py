@@ -180,7 +180,7 @@ class Enforcement:
     def summary(self) -> dict[str, int]:
         """Return the totals for the sensor's final log message."""
         enforcer, gate = self.enforcer, self._gate
-        unseen, failed = (gate.passed_unseen, gate.failed) if gate else (0, 0)
+        unseen, failed = (gate.queue.passed_unseen, gate.failed) if gate else (0, 0)
         return {
             "audited": enforcer.audited,
             "blocked_inline": enforcer.blocked_inline,
@@ -250,7 +250,7 @@ class Enforcement:
         try:
             if self._rules is None:
                 self._rules = self._rules_of()
-            self._rules.put(self._held, self._gate.queue_number)
+            self._rules.put(self._held, self._gate.queue.number)
         except NoRules as error:
             self._release()
             return str(error)
@@ -262,7 +262,7 @@ class Enforcement:
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.close()
-            self._unseen_before += gate.passed_unseen
+            self._unseen_before += gate.queue.passed_unseen
             self._failed_before += gate.failed
 
     def _remove_rules(self) -> None:

@@ -387,7 +387,7 @@ def no_room() -> dict[str, Any]:
         time.sleep(0.01)
     rules.close()
     gate.close()
-    return {"got": sum(map(len, proxy.got)), "held": gate.packets, "unseen": gate.passed_unseen}
+    return {"got": sum(map(len, proxy.got)), "held": gate.packets, "unseen": gate.queue.passed_unseen}
 
 
 def faulty() -> dict[str, Any]:
