@@ -10,10 +10,10 @@ Times are by the device's own clock; only where a line lies in the feed is by a 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from random import Random
 
 from producers.simulation import eve, sockets
-from producers.simulation.connection import Connection
 from producers.simulation.dns import Lookup
 from producers.simulation.fleet import PROXIES, PROXIES_V6, PROXY_NAME, RESOLVER, Program, Remote, profile_of
 from producers.simulation.journal import DIRECT, PROXIED, SLICE, SOCKETS, SURICATA, Journal, Written
@@ -34,6 +34,27 @@ SHUTDOWN: Micros = 300_000
 LOOKED_UP: Micros = 10_000
 """A name is looked up within this time."""
 STATS: Micros = 8 * MICROS
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One TCP connection as it really is, whichever sensor sees it."""
+
+    start: Micros
+    established: Micros
+    """0 when the other side refused."""
+    program: Program
+    pid: int
+    remote: Remote
+    port: int
+    wire: eve.Wire
+    cut: Micros
+    """From then on the sensor does not understand it."""
+    lag: Micros
+    """How much later than they happened its lines are written."""
+    odd: bool
+    """Some of its lines are late or doubled."""
+    requests: int = 0
 
 
 class Device:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from producers.simulation import eve
-from producers.simulation.connection import Connection
-from producers.simulation.device import Device
+from producers.simulation.device import Connection, Device
 from producers.simulation.exchanges import HTTP, TUNNELLED, ask, length, plain_exchange
 from producers.simulation.fleet import LISTED, TOOLS, Listed, Program, Remote
 from producers.simulation.traffic import Ending, keep_alive

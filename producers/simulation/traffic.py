@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from producers.simulation import eve
-from producers.simulation.connection import Connection
-from producers.simulation.device import LOOKED_UP, Device
+from producers.simulation.device import LOOKED_UP, Connection, Device
 from producers.simulation.exchanges import HTTP, TLS, TUNNELLED, ask, length, plain_exchange
 from producers.simulation.fleet import (
     AGENT,
