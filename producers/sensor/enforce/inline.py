@@ -20,12 +20,11 @@ from typing import NamedTuple
 
 from producers.sensor.kernel.netlink import (
     ACK,
-    ERROR,
     NETFILTER,
     REQUEST,
     attribute,
     attributes,
-    error_of,
+    await_ack,
     is_loss,
     message,
     messages,
@@ -152,12 +151,7 @@ class Queue:
     def _configure(self, what: bytes) -> None:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number) + what
         self._link.send(message(_CONFIG, body, REQUEST | ACK))
-        while True:
-            for answer in messages(received(self._link)):
-                if answer.kind == ERROR:
-                    if reason := error_of(answer.body):
-                        raise OSError(reason, os.strerror(reason))
-                    return
+        await_ack(self._link)
 
 
 class Gate:

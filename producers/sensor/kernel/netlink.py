@@ -101,6 +101,17 @@ def received(link: socket.socket) -> bytes:
     return raw if sender == KERNEL else b""
 
 
+def await_ack(link: socket.socket, first: int = 0, last: int = 0) -> None:
+    """Wait for the acknowledgement of message `last`. Raises OSError with the kernel's reason if one from `first` on failed."""
+    while True:
+        for answer in messages(received(link)):
+            if answer.kind == ERROR and answer.number >= first:
+                if reason := error_of(answer.body):
+                    raise OSError(reason, os.strerror(reason))
+                if answer.number == last:
+                    return
+
+
 class Asker:
     """A client that sends one request at a time and waits for its response. Not thread-safe."""
 
