@@ -131,7 +131,7 @@ def run_sensor(
             "sensor started",
             extra={
                 "device": sensor.device,
-                "clock_error_ns": sensor.error_ns,
+                "clock_error_ns": sensor.clock.distance.error_ns,
                 "mode": sensor.enforcement.mode if sensor.enforcement else "no proxies known",
                 "proxies": ",".join(f"{ip}:{port}" for ip, port in plan.proxies) if plan.listens else "",
                 "learns": plan.listens and plan.learns,

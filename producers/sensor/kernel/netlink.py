@@ -18,7 +18,7 @@ SOCK_DIAG, NETFILTER = 4, 12
 """Protocols of the netlink address family."""
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 NOOP, ERROR, DONE = 1, 2, 3
-SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
 """More than the largest message, a packet of 64 KiB with its attributes."""
@@ -99,6 +99,17 @@ def received(link: socket.socket) -> bytes:
     """Receive a datagram; return b"" if it is not the kernel's. Raises OSError as `recv` does."""
     raw, (sender, _) = link.recvfrom(RECEIVE_BYTES)
     return raw if sender == KERNEL else b""
+
+
+def await_ack(link: socket.socket, first: int = 0, last: int = 0) -> None:
+    """Wait for the acknowledgement of message `last`. Raises OSError with the kernel's reason if one from `first` on failed."""
+    while True:
+        for answer in messages(received(link)):
+            if answer.kind == ERROR and answer.number >= first:
+                if reason := error_of(answer.body):
+                    raise OSError(reason, os.strerror(reason))
+                if answer.number == last:
+                    return
 
 
 class Asker:
