@@ -30,15 +30,11 @@ HARMLESS = {
     "the range of the value itself by its standard, or far beyond any real one: outside it is no such value": """
         streams.rows.presence_rows VERSION_MAX
         streams.pipeline NUMBER_DIGITS_MAX CLAIMS_CHARS_MAX
-        schemas.parsers.elastic.ecs COUNT_MAX PID_MAX STATUS_MAX
+        schemas.parsers.common.values PORT_MAX PID_MAX COUNT_MAX STATUS_MAX
         schemas.parsers.proxies.envoy COUNT_MAX
-        schemas.parsers.windows.mde PORT_MAX PID_MAX REPORT_ID_MAX STATUS_MAX
-        schemas.parsers.linux.osquery PORT_MAX PID_MAX SECONDS_MAX
-        schemas.parsers.linux.tetragon PORT_MAX PID_MAX COUNT_MAX
-        schemas.parsers.windows.winlog PORT_MAX PID_MAX
-        schemas.parsers.elastic.line PORT_MAX
+        schemas.parsers.windows.mde REPORT_ID_MAX
+        schemas.parsers.linux.osquery SECONDS_MAX
         schemas.indicator_input PORT_MAX
-        schemas.parsers.common.proxy_log PORT_MAX STATUS_MAX
         schemas.parsers.windows.event_xml _CODE_POINT_MAX
         schemas.parsers.windows.shippers EVENT_ID_MAX ZONE_QUARTERS_MAX
         schemas.parsers.network.zeek_line MILLIS_MIN
@@ -127,7 +123,7 @@ HARMLESS = {
         sinks.sending WARN_SECS
         worker.metrics_port sink.metrics_port publisher.metrics_port
     """,
-    "a secret that could be guessed is an error at the start": "schemas.settings TOKEN_CHARS_MIN",
+    "a secret that could be guessed is an error at the start": "schemas.sections.inputs TOKEN_CHARS_MIN",
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX
