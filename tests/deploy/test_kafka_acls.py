@@ -202,9 +202,15 @@ def test_each_role_writes_and_reads_its_topics_only(kafka: GuardedKafka, shared:
 
 
 def test_a_worker_without_the_right_to_register_deaths_goes_on(
-    kafka: GuardedKafka, shared: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kafka: GuardedKafka,
+    shared: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An ACL without the group of deaths must not stop a fleet at its update: the log names what is missing."""
+    # The refusal is six timeouts, each as long as this.
+    monkeypatch.setattr("streams.worker.guards.deaths.ASK_SECS_MAX", 1.0)
     assert shared.worker.group == "shared"
     settings = settings_of(kafka.with_login, "another", tmp_path, **login_of("worker"), sasl_password=PASSWORD)
     deaths = Deaths(settings)

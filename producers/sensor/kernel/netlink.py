@@ -8,11 +8,14 @@ may send such datagrams.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
+
+log = logging.getLogger(__name__)
 
 SOCK_DIAG, NETFILTER = 4, 12
 """Protocols of the netlink address family."""
@@ -85,7 +88,7 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
     link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         if receive_bytes:
-            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes)
+            _enlarge(link, receive_bytes)
         link.bind((0, 0))
         for group in groups:
             link.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
@@ -93,6 +96,21 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
         link.close()
         raise
     return link
+
+
+def _enlarge(link: socket.socket, receive_bytes: int) -> None:
+    """Set the receive buffer; without CAP_NET_ADMIN in the initial user namespace, at most `net.core.rmem_max` (socket(7))."""
+    try:
+        link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes)
+    except PermissionError:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        # The kernel doubles the size for its own bookkeeping and returns the doubled one.
+        given = link.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if given < receive_bytes:
+            log.warning(
+                "receive buffer is limited by net.core.rmem_max, so a burst overflows it earlier; raise that limit",
+                extra={"wanted_bytes": receive_bytes, "given_bytes": given},
+            )
 
 
 def received(link: socket.socket) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.clock import MICROS, parse_micros
-from tests.sample import REACHED, SQUID_LOG, Score, score
+from tests.sample import REACHED, SQUID_LOG, TRUTH, Score, score
 from unproxy.cli import run
 
 SAMPLES = Path("unproxy/samples")
@@ -47,6 +47,30 @@ def test_sample_balances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert captured.out == ""
     assert "ignored" in captured.err
     assert "dns 2,000" in captured.err
+
+
+def test_rows_of_the_sample_name_the_user(tmp_path: Path) -> None:
+    """Each row with a process names its account, command line and parent, except of one process whose name was not traced."""
+    out = tmp_path / "rows.jsonl"
+    assert run(["replay", *SAMPLE, "--out", str(out)]) == 0
+    rows = [row for row in lines(out) if row["InitiatingProcessFileName"] not in {"", "<...>"}]
+    fields = ("AccountName", "CommandLine", "ParentFileName", "ParentId", "CreationTime", "FolderPath")
+
+    assert len(rows) == 1462
+    assert [row for row in rows if not all(row.get(f"InitiatingProcess{field}") for field in fields)] == []
+    assert {row["InitiatingProcessAccountName"] for row in rows} == {"alice", "bob", "carol", "reports"}
+
+
+def test_the_packaged_sample_is_the_tested_one() -> None:
+    """The packaged files are those of tests/data/suricata; sockets have more about the process and nothing else."""
+    added = {"path", "command_line", "user", "uid", "parent_pid", "parent", "ts_started"}
+    for file in SAMPLES.glob("*.eve.json.gz"):
+        assert file.read_bytes() == (TRUTH.parent / file.name).read_bytes(), file.name
+    packaged, recorded = (
+        [json.loads(line) for line in gzip.decompress((folder / "sockets.jsonl.gz").read_bytes()).splitlines()]
+        for folder in (SAMPLES, TRUTH.parent)
+    )
+    assert [{key: value for key, value in line.items() if key not in added} for line in packaged] == recorded
 
 
 def test_rows_go_to_stdout_by_default(capsys: pytest.CaptureFixture[str]) -> None:

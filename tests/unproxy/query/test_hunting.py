@@ -53,19 +53,19 @@ def client(engine: Engine) -> Client:
 
 ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "who-talked-to-it": [
-        ("srv-1", "bad.example:443", "", "allowed"),
-        ("ws-1", "", "203.0.113.9", "allowed"),
-        ("ws-1", "http://bad.example/", "", "blocked"),
-        ("ws-1", "bad.example:443", "", "allowed"),
+        ("srv-1", "bad1.example:443", "", "allowed"),
+        ("ws-1", "", "203.0.113.21", "allowed"),
+        ("ws-1", "http://bad1.example/", "", "blocked"),
+        ("ws-1", "bad1.example:443", "", "allowed"),
     ],
     "who-was-off": [("srv-1", "settings"), ("ws-1", "defender_5007"), ("ws-6", "settings")],
     "active-and-off": [("ws-1",), ("ws-4",), ("ws-5",)],
     "blind-on-a-day": [("ws-4", 1440), ("ws-5", 1200), ("ws-1", 600), ("srv-1", 240)],
     "done-while-off": [("ws-1", 61), ("srv-1", 1), ("ws-4", 1)],
     "alerts": [
-        ("not_enforced", "srv-1", "bad.example", 1),
-        ("blocked", "ws-1", "bad.example", 1),
-        ("not_enforced", "ws-1", "bad.example", 1),
+        ("not_enforced", "srv-1", "bad1.example", 1),
+        ("blocked", "ws-1", "bad1.example", 1),
+        ("not_enforced", "ws-1", "bad1.example", 1),
     ],
     "not-enforced-rows": [
         ("srv-1", "connection", "allowed"),
@@ -73,7 +73,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
         ("ws-1", "connection", "allowed"),
         ("ws-1", "destination", "allowed"),
     ],
-    "blocked-rows": [("ws-1", "http://bad.example/", "curl")],
+    "blocked-rows": [("ws-1", "http://bad1.example/", "curl")],
     "bypassed": [("ws-2", "http://warned.example/")],
     "bypassed-rows": [("ws-2", "connection"), ("ws-2", "destination")],
     "unjoined": [("ws-3", "alone.example/", "no_connection"), ("ws-3", "twice.example/", "ambiguous")],
@@ -83,8 +83,8 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     ],
     "unlisted-proxies": [(OTHER_PROXY, 1, 1)],
     "through-a-proxy": [("ws-4", "www.example.com", 1)],
-    "past-the-proxy": [("ws-1", "203.0.113.9", 443)],
-    "past-the-proxy-rows": [("ws-1", "203.0.113.9", 443)],
+    "past-the-proxy": [("ws-1", "203.0.113.21", 443)],
+    "past-the-proxy-rows": [("ws-1", "203.0.113.21", 443)],
 }
 COLUMNS: dict[str, list[str]] = {
     "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],

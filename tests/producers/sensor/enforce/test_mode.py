@@ -73,7 +73,7 @@ def test_sockets_alone_are_enough_to_block(kernel: Callable[[str], None], caplog
         assert (enforcement.mode, enforcement.inline) == (ProtectionMode.BLOCK, False)
 
     assert modes(lines) == [("block", "")]
-    assert vars(caplog.records[0])["reason"] == "nf_tables: Operation not permitted"
+    assert vars(caplog.records[-1])["reason"] == "nf_tables: Operation not permitted"
 
 
 def test_the_mode_file_changes_it(kernel: Callable[[str], None], tmp_path: Path) -> None:
