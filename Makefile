@@ -13,7 +13,7 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 UNITS := $(wildcard deploy/systemd/*.service)
 ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
