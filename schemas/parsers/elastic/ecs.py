@@ -357,18 +357,8 @@ HANDLERS: dict[str, Callable[[Line], Parsed]] = {
 
 
 _read_once = read_once(read)
-
-
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
-    return _read_once(raw).at()
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The machine's name, or the client's address where the agent only watches it."""
-    return _read_once(raw).device()
+written_at = otherwise(0)(lambda raw: _read_once(raw).at())
+device_of = otherwise("")(lambda raw: _read_once(raw).device())
 
 
 @otherwise(False)

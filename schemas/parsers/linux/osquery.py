@@ -218,16 +218,8 @@ def _succeeded(columns: _Columns) -> bool | None:
     return None if not status or status in IN_PROGRESS else status in SUCCEEDED
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened."""
-    return _read(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The machine that the daemon runs on."""
-    return _read(raw).device
+written_at = otherwise(0)(lambda raw: _read(raw).at)
+device_of = otherwise("")(lambda raw: _read(raw).device)
 
 
 @otherwise(False)

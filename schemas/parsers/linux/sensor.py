@@ -155,16 +155,8 @@ def _host(text: str) -> str:
     return canonical_host(text) if len(text) <= HOST_LENGTH_MAX else ""
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """The line's `ts`."""
-    return parse_micros(_decode_time(raw).ts)
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device that the line names."""
-    return _decode_device(raw).device
+written_at = otherwise(0)(lambda raw: parse_micros(_decode_time(raw).ts))
+device_of = otherwise("")(lambda raw: _decode_device(raw).device)
 
 
 @otherwise(False)

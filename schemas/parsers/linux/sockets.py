@@ -131,16 +131,13 @@ def _process(line: _Line, began: Micros) -> Process:
 
 @otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """The attempt: the order in which a kernel sensor meets its connections, and in which the file is kept."""
+    """Return the time of the attempt: a kernel sensor writes connections in this order."""
     times = _TIMES.decode(raw)
     text = times.ts_attempt or times.ts_established
     return parse_micros(text) if text else 0
 
 
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device that the line names."""
-    return _DEVICE.decode(raw).device
+device_of = otherwise("")(lambda raw: _DEVICE.decode(raw).device)
 
 
 @otherwise(False)

@@ -247,16 +247,8 @@ def _count(written: Scalar, name: str) -> int:
     return number(written, name, COUNT_MAX) if written is not None else 0
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened."""
-    return _read(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The node that the event is of."""
-    return _read(raw).device
+written_at = otherwise(0)(lambda raw: _read(raw).at)
+device_of = otherwise("")(lambda raw: _read(raw).device)
 
 
 @otherwise(False)

@@ -278,18 +278,9 @@ HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
 process."""
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened. That the export wrote it later is no matter: other sensors' lines are put in order with it."""
-    time = read_head(raw).time
-    return parse_micros(time) if time else 0
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device's name, or its id where it has none."""
-    return read_head(raw).device
-
+# When the event happened, not when the export wrote it: other sensors' lines are put in order with it.
+written_at = otherwise(0)(lambda raw: parse_micros(read_head(raw).time))
+device_of = otherwise("")(lambda raw: read_head(raw).device)
 
 DIALECT = Dialect(
     "mde",

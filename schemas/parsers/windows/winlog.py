@@ -21,7 +21,6 @@ from schemas.events import (
     Action,
     ConnectionOpened,
     Ignored,
-    Micros,
     ModeChanged,
     ModeEvidence,
     Parsed,
@@ -313,19 +312,8 @@ HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
 
 
 _read_once = read_once(read)
-
-
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened; shippers deliver events of one machine in that order."""
-    return _read_once(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The computer that the event is of, not the collector."""
-    return _read_once(raw).device
-
+written_at = otherwise(0)(lambda raw: _read_once(raw).at)
+device_of = otherwise("")(lambda raw: _read_once(raw).device)
 
 DIALECT = Dialect(
     "winlog",
