@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_settings import NoDecode
 
 from schemas.address import canonical_ip, split_authority
@@ -49,3 +49,13 @@ def proxy_address(entry: str) -> tuple[str, int, str]:
         return canonical_ip(host), port, name if sign else ""
     except ValueError:
         raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
+
+
+def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in given:
+        proxy_address(entry)
+    return given
+
+
+Proxies = Annotated[CommaList, AfterValidator(_proxies)]
+"""Several proxies, each as `proxy_address` reads it."""
