@@ -83,12 +83,16 @@ def proxy_dialect(
     )
 
 
-def guarded(raw: bytes, read: Callable[[Carried], Parsed]) -> Parsed:
-    """Return what `read` makes of a line without its carrier, or a reject."""
-    try:
-        return read(carried(raw))
-    except FAULTS as error:
-        return reject_of(error, raw)
+def uncarried_first(read: Callable[[Carried], Parsed]) -> Callable[[bytes], Parsed]:
+    """Return a parser: `read` gets the line without its carrier; a line that it cannot read is rejected."""
+
+    def parse(raw: bytes) -> Parsed:
+        try:
+            return read(carried(raw))
+        except FAULTS as error:
+            return reject_of(error, raw)
+
+    return parse
 
 
 def device_in(parsed: Parsed) -> str:

@@ -42,30 +42,10 @@ from schemas.parsers.common.values import STATUS_MAX
 REFUSED_FLAGS = frozenset({"RL", "RLSE", "UAEX"})
 """Rate limits and a service for authorisation; the role-based filter is named in the details."""
 REFUSED_DETAILS = ("rbac_access_denied", "ext_authz_denied")
-FAILED_FLAGS = frozenset(
-    {
-        "DC",
-        "DF",
-        "DPE",
-        "DT",
-        "IH",
-        "LH",
-        "LR",
-        "NC",
-        "NFCF",
-        "NR",
-        "OM",
-        "SI",
-        "UC",
-        "UF",
-        "UH",
-        "UMSDR",
-        "UO",
-        "UPE",
-        "UR",
-    }
-    | {"URX", "UT", "UDO"}
-)
+FAILED_FLAGS = frozenset((
+    "DC", "DF", "DPE", "DT", "IH", "LH", "LR", "NC", "NFCF", "NR", "OM", "SI", "UC", "UDO", "UF", "UH", "UMSDR", "UO",
+    "UPE", "UR", "URX", "UT",
+))  # fmt: skip
 """Response flags of a destination that was not reached, or a client that went away first."""
 FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
 """A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""

@@ -17,7 +17,7 @@ import re
 from schemas.clock import parse_micros
 from schemas.events import Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.common.carriers import Carried, carried_again
-from schemas.parsers.common.proxy_log import device_in, guarded, logged, proxy_dialect
+from schemas.parsers.common.proxy_log import device_in, logged, proxy_dialect, uncarried_first
 from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, read_line, request
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
@@ -44,7 +44,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one request, or one line."""
     found = _WHOLE.fullmatch(raw)
     if found is None:
-        return guarded(raw, _read)
+        return _read(raw)
     try:
         return _request(raw, parse_micros(found[1].decode()), parse_micros(found[2].decode()))
     except FAULTS as error:
@@ -77,6 +77,7 @@ def _request(raw: bytes, started: Micros, at: Micros) -> Parsed:
     )
 
 
+@uncarried_first
 def _read(line: Carried) -> Parsed:
     found = LINE.fullmatch(line.text)
     message = found[3] if found is not None else line.text
