@@ -1,11 +1,8 @@
-"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, and the connection events of its commercial
-edition.
+"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, connection events of its commercial edition.
 
 `process_kprobe` with a socket as argument, and `process_connect`, report that a process tries to connect, before the
-answer.
-`process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark them: it
-is used
-only if the ports show which end was the client.
+answer. `process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark
+them: it is used only if the ports show which end was the client.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Envoy's access log: the default text format, and JSON with the keys that Envoy Gateway, Istio and the manual's
-examples use.
+"""Envoy's access log: the default text, and JSON with the keys of Envoy Gateway, Istio and the manual's examples.
 
 envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on, so only CONNECT, and a
-cluster of
-the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client itself
-may have
-written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
+cluster of the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client
+may have written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
 """
 
 from __future__ import annotations

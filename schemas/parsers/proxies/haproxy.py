@@ -1,8 +1,8 @@
 """HAProxy's log: `option httplog`, `httpslog`, `tcplog` and the default format, behind a syslog header or bare.
 
 Formats and termination states: HAProxy configuration manual, chapter 8. The date is when the request came in, on a
-clock without
-zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no address.
+clock without zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no
+address.
 """
 
 from __future__ import annotations

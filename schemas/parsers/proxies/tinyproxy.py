@@ -1,13 +1,9 @@
-"""Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6):
-198.51.100.11`.
+"""Tinyproxy's log, by file or syslog, such as `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 192.0.2.7`.
 
 Several lines are about one request, joined by nothing but the number of a file descriptor that is soon used again. The
-reader
-of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that name
-client and
-target, and with the times of request and end, as their own have neither year nor zone. Lines by themselves hold nothing
-and
-are about no device.
+reader of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that
+name client and target, and with the times of request and end, as their own have neither year nor zone. Single lines hold
+nothing and are about no device.
 """
 
 from __future__ import annotations
