@@ -32,7 +32,7 @@ from schemas.events import (
 )
 from schemas.parsers.common.memoize import read_once
 from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
-from schemas.parsers.common.values import COUNT_MAX, PID_MAX, STATUS_MAX, maybe_number, number, short, text
+from schemas.parsers.common.values import COUNT_MAX, PID_MAX, STATUS_MAX, file_name, maybe_number, number, short, text
 from schemas.parsers.elastic.line import Line, read, several
 from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
 
@@ -294,7 +294,7 @@ def _process(line: Line) -> Process | None:
 def _process_of(process: bytes, owner: bytes) -> Process | None:
     part, user = _part(process, ProcessPart), _part(owner, User)
     pid, path = maybe_number(part.pid, "process.pid", PID_MAX), part.executable or ""
-    name = part.name or path.rpartition("/" if path.startswith("/") else "\\")[2]
+    name = part.name or file_name(path)
     if pid is None and not name:
         return None
     parent, hashes = part.parent, part.hash
