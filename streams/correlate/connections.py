@@ -164,7 +164,7 @@ class ConnectionTable(ConnectionLifecycle):
         if known is None and len(proxies) >= PROXIES_MAX:
             device.state.counts.count(entry_of(Count.PROXIES_NOT_LEARNT))
         elif known is None or (answered and not known):
-            proxies[remote] = answered or bool(known)
+            proxies[remote] = answered
             self.recheck(device, remote_ip)
 
     def mode_history_changed(self, device: Device) -> None:
