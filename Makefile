@@ -33,7 +33,7 @@ UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generat
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage soak fuzz live browser bench lint types rules reference lock sbom changelog
+.PHONY: help setup run test coverage mutation soak fuzz live browser bench lint types rules reference lock sbom changelog
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ coverage: $(MADE)  ## How much of the code the tests execute; of some with ARGS=
 	$(BIN)/coverage run -m pytest $(or $(ARGS),$(PARALLEL))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+mutation: $(MADE)  ## Which small changes of the pure code no test notices; of a part with ARGS="streams/assess".
+	$(BIN)/python -m tests.mutation $(or $(ARGS),streams/correlate streams/assess)
 
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and check each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
