@@ -83,7 +83,8 @@ def kind_of(flags: int) -> AlertKind:
 def findings(device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> list[Finding]:
     """Return all findings of a connection."""
     found = [_of_verdicts(device, connection, group) for group in groups] if groups else []
-    if connection.hits or [destination for destination in connection.destinations if destination.hits]:
+    matched = [destination for destination in connection.destinations if destination.hits]
+    if matched or connection.hits:
         found += _not_enforced(device, route, connection, groups)
     if connection.connect and connection.names and route.proxied:
         found += _mismatches(connection)

@@ -115,7 +115,7 @@ def test_without_a_start_a_destination_starts_with_the_connections_first_event()
     (hop,) = world.connections
 
     assert first["ConnectionTime"] == first["Timestamp"] == last["Timestamp"]
-    assert last["ConnectionTime"] == hop["Timestamp"] < last["Timestamp"]
+    assert last["ConnectionTime"] == hop["Timestamp"] != last["Timestamp"]
     assert (first["ResolutionMs"], last["ResolutionMs"]) == (0, 2000)
 
 

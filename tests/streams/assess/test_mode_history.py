@@ -8,7 +8,7 @@ import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.tables import ModeStatus
-from streams.assess.mode_history import REPORTS_MAX
+from streams.assess.mode_history import ENTRIES_MAX, REPORTS_MAX
 from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, verdict, world_of
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -163,3 +163,24 @@ def test_remembered_reports_have_a_bound() -> None:
     assert [(kind, since) for kind, since, _ in history(world)] == [
         ("audit", 1.0), ("off", 2.5), ("audit", 12.0), ("off", REPORTS_MAX + 10.5), ("audit", REPORTS_MAX + 11.0),
     ]  # fmt: skip
+
+
+def test_an_audited_request_proves_its_mode_for_the_whole_connection() -> None:
+    """The connection began before the verdict, where the history contains no mode; later verdicts do not lower block."""
+    world = world_of([connection(0, port=1), verdict(3, action=Action.AUDITED, port=1, flow="1")])
+    assert (mode_of(world, 1), history(world)) == ("audit", [("audit", 3.0, None)])
+
+    world = world_of([connection(0, port=1), verdict(3, port=1, flow="1")])
+    assert (mode_of(world, 1), history(world)) == ("block", [("block", 3.0, None)])
+
+
+def test_the_oldest_changes_are_evicted_at_the_bound() -> None:
+    """The history begins with the oldest kept change; what is evicted counts as off, under a higher version."""
+    world = World().see(connection(0.5, port=1)).see(*[mode(at, (BLOCK, AUDIT)[at % 2]) for at in range(ENTRIES_MAX)])
+    first = world.wait(60).connections
+    assert [row["ProtectionMode"] for row in first] == ["block"]
+
+    world.see(mode(ENTRIES_MAX, BLOCK)).see(request(ENTRIES_MAX + 1, port=1)).finish()
+    assert len(world.device.state.modes) == ENTRIES_MAX
+    (row,) = [row for row in world.connections if row["LocalPort"] == 1]
+    assert row["ProtectionMode"] == "off"
