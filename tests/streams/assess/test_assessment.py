@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Action, Event
+from schemas.events import Action, Event, ProtectionMode
 from tests.factories import (
     PROXY,
     World,
     connection,
     flow_end,
+    mode,
     name,
     process_verdict,
     proxy_line,
@@ -39,6 +40,27 @@ def test_a_destination_row_has_the_id_of_its_connection_row(endpoint: bool) -> N
 
     early = [row for row in world.versions if row["Layer"] == "destination"]
     assert {row["ConnectionId"] for row in early} == {hop["RecordId"]}
+
+
+def test_without_a_flow_id_a_tuple_used_again_has_new_record_ids() -> None:
+    """The start in the endpoint record distinguishes the connections, whose destinations only the proxy's log names."""
+    events: list[Event] = []
+    for at in (0, 100):
+        events += [connection(at, ended=at + 9), proxy_line(at + 9, started=at + 0.3, number=at)]
+    world = World().see(*events[:2]).wait(60).see(*events[2:]).finish()
+
+    assert len({row["RecordId"] for row in world.destinations}) == 2
+    assert len({row["RecordId"] for row in world.connections}) == 2
+
+
+def test_a_late_endpoint_record_does_not_rename_rows_without_a_flow_id() -> None:
+    """Their identity rests on the first event of a sensor that gives its flows no id."""
+    world = World().see(request(0.1, "a.example:443", flow=""), flow_end(2, started=0, ended=1.5, flow="")).wait(60)
+    before = {row["RecordId"] for row in world.rows}
+    world.see(connection(0)).finish()
+
+    assert {row["RecordId"] for row in world.rows} == before
+    assert {row["InitiatingProcessId"] for row in world.rows} == {4711}
 
 
 # Tunnels
@@ -132,7 +154,8 @@ def test_a_request_logged_after_the_connections_end_is_at_the_end() -> None:
     ("later", "reason"),
     [
         ([], "older_than_sensor"),
-        ([flow_end(9.5, started=1, ended=9, flow="C1")], ""),
+        ([flow_end(9.5, started=5, ended=9, flow="C1", midstream=True)], "older_than_sensor"),
+        ([flow_end(9.5, started=1, ended=9, flow="C1")], "no_http_event"),
     ],
 )
 def test_one_sensor_that_saw_the_beginning_is_enough(later: list[Event], reason: str) -> None:
@@ -144,7 +167,7 @@ def test_one_sensor_that_saw_the_beginning_is_enough(later: list[Event], reason:
         *later,
     ]
     row = next(row for row in world_of(events).connections if row["LocalPort"] != 1)
-    assert row["UnresolvedReason"] == (reason or "no_http_event")
+    assert row["UnresolvedReason"] == reason
 
 
 def test_tls_inside_the_tunnel_is_not_tls_to_the_proxy() -> None:
@@ -157,6 +180,33 @@ def test_tls_inside_the_tunnel_is_not_tls_to_the_proxy() -> None:
     ]
     row = next(row for row in world_of(events).connections if row["LocalPort"] != 1)
     assert row["UnresolvedReason"] == "no_usable_request"
+
+
+def test_a_host_header_does_not_make_a_connection_encrypted() -> None:
+    """It names the proxy itself, as the server name of TLS to the proxy does."""
+    (hop,) = world_of([connection(0), request(0.1, "/wpad.dat", host=PROXY)], proxies=LISTED).connections
+    assert hop["UnresolvedReason"] == "no_http_event"
+
+
+def test_a_verdict_on_a_connect_without_a_target_is_no_usable_request() -> None:
+    """The sensor reported the rule's match, but not the request."""
+    (hop,) = world_of([connection(0), verdict(0.1, "", method="CONNECT")], proxies=LISTED).connections
+    assert (hop["UnresolvedReason"], hop["Outcome"]) == ("no_usable_request", "blocked")
+
+
+@pytest.mark.parametrize(
+    ("valid", "method", "reason"),
+    [(ProtectionMode.OFF, "", "protection_off"), (ProtectionMode.AUDIT, "direct", "")],
+)
+def test_a_reported_mode_decides_whether_http_was_visible(valid: ProtectionMode, method: str, reason: str) -> None:
+    """While the protection is off, a connection without a request may be to a proxy, even where HTTP was seen before."""
+    events: list[Event] = [
+        request(0, "a.example:443"),
+        mode(1, valid),
+        connection(2, remote="203.0.113.5", port=2),
+    ]
+    hop = next(row for row in world_of(events).connections if row["LocalPort"] == 2)
+    assert (hop["ResolvedBy"], hop["UnresolvedReason"]) == (method, reason)
 
 
 # Direct connections
