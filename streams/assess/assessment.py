@@ -205,7 +205,7 @@ def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> boo
 
 def uses_tls_to_proxy(connection: Connection) -> bool:
     """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
-    return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.names))
+    return not connection.connect and (connection.tls or any(i.outer for i in connection.names))
 
 
 def direct_name(connection: Connection) -> str:
