@@ -112,7 +112,9 @@ def test_a_withdrawn_name_is_not_the_end_of_a_tunnel() -> None:
 )
 def test_the_first_other_name_in_alphabetical_order_is_the_mismatch(inside: list[str], mismatch: str) -> None:
     """A client hello without a name is none."""
-    names = [name(0.2 + number, sni) for number, sni in enumerate(inside)]
+    names = [
+        replace(name(0.2 + number, sni, tunnelled=bool(sni)), to_proxy=not sni) for number, sni in enumerate(inside)
+    ]
     (row,) = world_of([connection(0), request(0.1, "front.example:443"), *names]).destinations
 
     assert row["HostMismatch"] == mismatch
@@ -180,6 +182,14 @@ def test_tls_inside_the_tunnel_is_not_tls_to_the_proxy() -> None:
     ]
     row = next(row for row in world_of(events).connections if row["LocalPort"] != 1)
     assert row["UnresolvedReason"] == "no_usable_request"
+
+
+def test_a_client_hello_without_a_name_does_not_hide_the_proxys_name() -> None:
+    """The row of TLS to the proxy has the first server name."""
+    nameless = replace(name(0.2, "", tunnelled=False), to_proxy=True)
+    events: list[Event] = [connection(0), nameless, name(0.3, "proxy.corp.example", tunnelled=False)]
+    (hop,) = world_of(events, proxies=LISTED).connections
+    assert (hop["RemoteUrl"], hop["UnresolvedReason"]) == ("proxy.corp.example", "encrypted_to_proxy")
 
 
 def test_a_host_header_does_not_make_a_connection_encrypted() -> None:
