@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.events import Action, Event, ProtectionMode
+from streams.assess.assessment import identity
 from tests.factories import (
     PROXY,
     World,
@@ -21,6 +22,15 @@ from tests.factories import (
 )
 
 LISTED = [f"{PROXY}:3128"]
+PUBLISHED = [
+    "f7a202aed35e66de70ae680e7fa08713",
+    "bd13ba0c48044348fba840d5f991c64a",
+    "ea9980b66c8bb3790e40234637fdfbab",
+    "ad16a6aa16970bdbd9a637568c2d0936",
+    "f73d9b89c280f9e82c7d26fb6b9dc920",
+    "e1e0dc882e1a4229b4d19d8440893d61",
+    "f73d9b89c280f9e82c7d26fb6b9dc920",
+]
 
 
 def outcomes(world: World) -> dict[object, object]:
@@ -61,6 +71,17 @@ def test_a_late_endpoint_record_does_not_rename_rows_without_a_flow_id() -> None
 
     assert {row["RecordId"] for row in world.rows} == before
     assert {row["InitiatingProcessId"] for row in world.rows} == {4711}
+
+
+def test_record_ids_are_the_ones_that_were_published() -> None:
+    """Rows in the table are replaced by rows with the same id: another way to derive it would double them."""
+    flow_only = world_of([request(0.1, "a.example:443"), flow_end(2, started=0, ended=1.5)])
+    endpoint_only = world_of([connection(0, ended=9), proxy_line(9, started=0.3)])
+    verdicts = world_of([connection(0), verdict(0.1, "http://bad.example/"), verdict(0.2, "bad.example:443", tx=1)])
+    found = [*flow_only.rows, *endpoint_only.rows, *verdicts.verdicts]
+
+    assert [row["RecordId"] for row in found] == PUBLISHED
+    assert identity("lone surrogate \ud800") != identity("lone surrogate \ud801")
 
 
 # Tunnels
@@ -198,6 +219,12 @@ def test_a_host_header_does_not_make_a_connection_encrypted() -> None:
     assert hop["UnresolvedReason"] == "no_http_event"
 
 
+def test_an_unreadable_plain_request_is_no_usable_request() -> None:
+    """A request in origin form without a Host header names no destination."""
+    (hop,) = world_of([connection(0), request(0.1, "/x")], proxies=LISTED).connections
+    assert hop["UnresolvedReason"] == "no_usable_request"
+
+
 def test_a_verdict_on_a_connect_without_a_target_is_no_usable_request() -> None:
     """The sensor reported the rule's match, but not the request."""
     (hop,) = world_of([connection(0), verdict(0.1, "", method="CONNECT")], proxies=LISTED).connections
@@ -251,6 +278,13 @@ def test_a_direct_flow_that_was_answered_is_allowed(answered: bool, midstream: b
     ]
     hop = next(row for row in world_of(events).connections if row["LocalPort"] == 2)
     assert (hop["Outcome"], hop["ActionType"]) == (outcome, action)
+
+
+def test_a_direct_connection_of_which_only_the_name_is_known_is_allowed() -> None:
+    """A server name is sent on an established connection."""
+    seen = name(1, "site.example", tunnelled=False, remote="203.0.113.5", remote_port=443, port=2, flow="2")
+    hop = next(row for row in world_of([request(0, "a.example:443"), seen]).connections if row["LocalPort"] == 2)
+    assert (hop["DestinationHost"], hop["Outcome"]) == ("site.example", "allowed")
 
 
 @pytest.mark.parametrize(
