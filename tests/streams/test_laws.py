@@ -136,7 +136,7 @@ def test_advancing_often_or_once_is_the_same(events: list[Event], data: st.DataO
 
 
 @settings(max_examples=150)
-@given(lives())
+@given(lives().filter(bool))
 def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
     """Each is resolved, or unresolved with a reason; nothing waits in the end, and the state becomes empty."""
     world = World().see(*by_time(events)).finish()
