@@ -13,7 +13,7 @@ from schemas.indicator_values import Why
 from schemas.indicators import IndicatorType
 from unproxy.indicators.entry import Entry
 
-SINKS = ("0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1")  # noqa: S104  # nothing is bound to it
+SINKS = ("0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1")  # nothing is bound to it
 """Addresses to which hosts files map blocked names."""
 OWN_NAMES = {
     "localhost", "localhost.localdomain", "local", "broadcasthost",
