@@ -13,7 +13,7 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 UNITS := $(wildcard deploy/systemd/*.service)
 ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
@@ -29,16 +29,11 @@ EDGES_PACKAGES := tinyproxy-bin privoxy nginx apache2-bin haproxy dante-server m
 RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
-# Folders and files without a retired word; the check keeps them so.
-PLAIN := bench common deploy producers schemas sinks streams unproxy docs tests/bench tests/check tests/schemas tests/streams/alerts \
-	tests/streams/assess tests/streams/correlate tests/streams/indicators tests/streams/model tests/streams/rows $(wildcard tests/*.py) \
-	.codespell .github .pre-commit-config.yaml CHANGELOG.md changelog.d CONTRIBUTING.md README.md SECURITY.md
-
 UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage soak fuzz live browser bench lint types rules reference lock sbom changelog
+.PHONY: help setup run test coverage mutation soak fuzz live browser bench lint types rules reference lock sbom changelog
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +62,9 @@ coverage: $(MADE)  ## How much of the code the tests execute; of some with ARGS=
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+mutation: $(MADE)  ## Which small changes of the pure code no test notices; of a part with ARGS="streams/assess".
+	$(BIN)/python -m tests.mutation $(or $(ARGS),streams/correlate streams/assess)
+
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and check each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
@@ -86,9 +84,8 @@ lint: $(MADE)  ## Style, formatting, import layers, spelling and retired words.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/codespell -D -
-	$(BIN)/codespell -D .codespell/retired.txt $(PLAIN)
-	$(BIN)/python -m tests.words $(PLAIN)
+	$(BIN)/codespell -D - -D .codespell/retired.txt
+	$(BIN)/python -m tests.words
 
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
@@ -97,7 +94,7 @@ rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far u
 	$(PROMTOOL) check rules deploy/prometheus/alerts.yml
 	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
 	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml
-	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit says what it needs and why.
+	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit states what it needs and why.
 	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml again from the code.

@@ -66,6 +66,8 @@ class Raised(NamedTuple):
 
 
 class AlertMessage(msgspec.Struct):
+    """The fields of a message that identify its alert."""
+
     Kind: str
     DeviceId: str
     DestinationDomain: str

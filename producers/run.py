@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from common.exporter import Family, served
 from common.health import Health
+from common.throttle import Throttle
 from producers.files.batcher import Batch, Batcher
 from producers.files.position import Positions
 from producers.files.replay import paced, piped, replay
@@ -75,7 +76,7 @@ def produce(
     positions = Positions(Path(settings.publisher.state_dir))
     try:
         without_end = follow or any(source.endpoint is not None for source in given)
-        learning = None if without_end else _learning(settings, given, stop, clock)
+        learning = None if without_end else _learning(settings, given, stop)
         producer = _Producer(settings, positions, stop, device, learning, failures, progress, clock)
         page = settings.publisher.metrics_host, settings.publisher.metrics_port
         with ExitStack() as opened:
@@ -166,14 +167,12 @@ def _stream(
     return lines if speed is None else paced(lines, speed, clock)
 
 
-def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Callable[[], float]) -> Learning:
+def _learning(settings: Settings, sources: list[Source], stop: Event) -> Learning:
     """Return which device has which address, learnt from complete files; followed files and network sources are incomplete."""
-    due = clock()
+    throttle = Throttle(REPORT_SECS)
 
     def report_progress(done: int, of: int) -> None:
-        nonlocal due
-        if clock() >= due:
-            due = clock() + REPORT_SECS
+        if throttle.due():
             log.info("learning addresses", extra={"bytes": done, "of": of})
 
     return Learning(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 
 from publicsuffixlist import PublicSuffixList
 
@@ -17,6 +18,7 @@ _DOCUMENTATION = tuple(
     ipaddress.ip_network(net)
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
 )
+MAPPED_BITS = 96
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """A longer authority is not cached: it may have a million characters, and many stay in memory."""
@@ -30,6 +32,13 @@ def canonical_ip(text: str) -> str:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def unmapped_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return the IPv4 network that an IPv4-mapped IPv6 network stands for (RFC 4291); any other as it is."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    is_whole = mapped is not None and network.prefixlen >= MAPPED_BITS
+    return ipaddress.ip_network(f"{mapped}/{network.prefixlen - MAPPED_BITS}") if is_whole else network
 
 
 @lru_cache(maxsize=65_536)

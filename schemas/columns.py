@@ -43,16 +43,6 @@ def micros(about: str) -> Meta:
     return Meta(description=f"{about} (microseconds since 1970, UTC)", extra={"micros": True})
 
 
-class Column(msgspec.Struct, frozen=True):
-    """One column of a table, as its class declares it."""
-
-    name: str
-    clickhouse: str
-    about: str
-    required: bool
-    """It is on every row."""
-
-
 class Field(msgspec.Struct, frozen=True):
     """One field of a contract, as its struct declares it."""
 
@@ -64,6 +54,7 @@ class Field(msgspec.Struct, frozen=True):
     """The keys are `clickhouse` (a type there) and `micros`."""
     is_time: bool
     required: bool
+    """It is on every row."""
     default: Any
 
     @property
@@ -71,9 +62,15 @@ class Field(msgspec.Struct, frozen=True):
         """The type allows None."""
         return isinstance(self.kind, msgspec.inspect.UnionType) and self.kind.includes_none
 
+    @property
+    def clickhouse(self) -> str:
+        """The type of its column."""
+        kind: str = self.extra["clickhouse"]
+        return f"Nullable({kind})" if self.nullable else kind
 
-def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """Return all fields of a contract, in order."""
+
+def columns(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
+    """Return all fields of a contract, in order: of a row class its columns."""
     found = []
     for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]  # a struct's info has fields
         annotated: Any = field.type
@@ -92,19 +89,6 @@ def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
             )
         )
     return tuple(found)
-
-
-def columns(row: type[msgspec.Struct]) -> tuple[Column, ...]:
-    """Return all columns of a row class, in order."""
-    return tuple(
-        Column(
-            field.name,
-            f"Nullable({field.extra['clickhouse']})" if field.nullable else field.extra["clickhouse"],
-            field.about,
-            field.required,
-        )
-        for field in fields(row)
-    )
 
 
 def json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Flag, auto
-from typing import Protocol
 
 import msgspec
 
@@ -17,28 +17,31 @@ Dates = Callable[[str], Micros]
 """Parses a time without year and zone, such as `Nov 24 19:07:24.258`; returns 0 if they are not certain."""
 
 
-class Framing(Protocol):
+class Framing(ABC):
     """Converts the lines of a file that cannot be parsed alone; one object per file, fed in order.
 
     A line that does not fit is passed on unchanged and rejected later. A line that only describes others is dropped.
     """
 
-    context: bytes
+    context = b""
     """Prefix of lines that describe later ones: a reader that resumes in the middle is fed those before. b"": there are none."""
-    reach: int
+    reach = 0
     """Bytes before the place of resumption that are fed as well. 0: none."""
-    near: bytes
+    near = b""
     """Text that some of its lines contain: a block without it is not fed."""
 
     @property
     def held(self) -> int | None:
         """Offset of the oldest line that was taken and not returned yet, where a restart resumes. None: all were returned."""
+        return None
 
+    @abstractmethod
     def take(self, line: bytes, start: int) -> list[bytes]:
         """Return the lines that are complete with this one, which begins at this offset of the file."""
 
     def release(self) -> list[bytes]:
         """Return the lines that are held back, at the end of the file."""
+        return []
 
 
 class SensorKind(Flag):

@@ -392,12 +392,6 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     kind: str
 
 
-class Tick(msgspec.Struct, frozen=True, gc=False):
-    """Time of Kafka's log, milliseconds since 1970: advances quiet devices."""
-
-    logged_ms: int
-
-
 class Reason(StrEnum):
     """Why a line was rejected: a closed set, because it becomes a metric label."""
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import quote
 
 import idna
 from publicsuffixlist import PublicSuffixList
 
-from schemas.address import HOST_LENGTH_MAX, canonical_ip
+from schemas.address import HOST_LENGTH_MAX, canonical_ip, unmapped_network
 from schemas.indicators import DEFAULT_PORTS, IndicatorType, url_parts
 
 VALUE_CHARS_MAX = 4_096
@@ -32,7 +32,6 @@ _NUMBERS = re.compile(r"[0-9.]+|0x[0-9a-f.x]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 _PATH_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
-_MAPPED_BITS = 96
 
 
 class Why(StrEnum):
@@ -177,20 +176,12 @@ def _network(text: str) -> Normal | None:
         except ValueError:
             raise Unfit(Why.MALFORMED, "the network's length is out of range") from None
         raise Unfit(Why.HOST_BITS, f"write {wider} for the network, {address} for the address") from None
-    network = _unmapped(network)
+    network = unmapped_network(network)
     if network.prefixlen < (V4_BITS_MIN if network.version == 4 else V6_BITS_MIN):
         raise Unfit(Why.TOO_WIDE, f"at least /{V4_BITS_MIN} for IPv4, /{V6_BITS_MIN} for IPv6")
     if network.prefixlen == network.max_prefixlen:
         return _only_address(str(network.network_address), 0)
     return Normal(IndicatorType.CIDR, str(network))
-
-
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
-    return network
 
 
 def _url(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Every metric, declared once: the exporters and the reference page are made from these lists.
+"""Every metric, declared once: the exporters and the reference page are made from these declarations.
 
 Prometheus names and base units. Labels come from closed sets (reasons, methods, topics) and
 from the names of grants in the settings, never from input.
@@ -34,24 +34,31 @@ MESSAGES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0, 1_000.0)
 ROWS = (1.0, 10.0, 100.0, 1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0)
 
 
+_declared: list[Metric] = []
+
+
+def _declare(name: str, kind: Kind, about: str, labels: tuple[str, ...], buckets: tuple[float, ...] = ()) -> Metric:
+    _declared.append(Metric(name, kind, about, labels, buckets))
+    return _declared[-1]
+
+
 def _count(name: str, about: str, *labels: str) -> Metric:
-    return Metric(name, Kind.COUNTER, about, labels)
+    return _declare(name, Kind.COUNTER, about, labels)
 
 
 def _gauge(name: str, about: str, *labels: str) -> Metric:
-    return Metric(name, Kind.GAUGE, about, labels)
+    return _declare(name, Kind.GAUGE, about, labels)
 
 
 def _spread(name: str, buckets: tuple[float, ...], about: str, *labels: str) -> Metric:
-    return Metric(name, Kind.HISTOGRAM, about, labels, buckets)
+    return _declare(name, Kind.HISTOGRAM, about, labels, buckets)
 
 
+# Of every process.
 BUILD_INFO = _gauge("unproxy_build_info", "Always 1; the label has the program's version", "version")
 START_TIME = _gauge("unproxy_start_time_seconds", "When the process started, seconds since 1970")
 ALIVE = _gauge("unproxy_alive", "1 while /healthz answers 200")
 READY = _gauge("unproxy_ready", "1 while /readyz answers 200")
-PROCESS: tuple[Metric, ...] = (BUILD_INFO, START_TIME, ALIVE, READY)
-"""Metrics of every process."""
 
 WORKER_MESSAGES = _count("unproxy_worker_messages_total", "Input messages handled and acknowledged, ticks included")
 WORKER_BATCHES = _count("unproxy_worker_batches_total", "Batches of input messages handled")
@@ -100,29 +107,6 @@ INDICATORS_AGE = _gauge(
     "Time since the worker last had read the topic indicators to its end",
 )
 
-INDICATOR_FEED: tuple[Metric, ...] = (INDICATORS, SUPPRESSIONS, INDICATORS_UNREADABLE, INDICATORS_AGE)
-
-WORKER: tuple[Metric, ...] = (
-    WORKER_MESSAGES,
-    WORKER_BATCHES,
-    WORKER_STALE,
-    WORKER_DELIVERED,
-    WORKER_RESENDS,
-    WORKER_UNDELIVERABLE,
-    WORKER_QUARANTINED,
-    WORKER_CHECKPOINT_ENTRIES,
-    WORKER_CHECKPOINT_BYTES,
-    WORKER_LEASE_WAITS,
-    WORKER_TICKS,
-    WORKER_LAG,
-    WORKER_REBALANCES,
-    WORKER_BATCH_MESSAGES,
-    WORKER_LATENCY,
-    REJECT_RATE,
-    REJECT_RATE_OVER,
-    *INDICATOR_FEED,
-)
-
 BOOK: dict[str, Metric] = {
     "read": _count("unproxy_lines_read_total", "Lines read from input messages"),
     "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
@@ -160,7 +144,11 @@ BOOK: dict[str, Metric] = {
 """Counts of the pipelines by entry; an entry `NAME:LABEL` is a labelled value. The counts must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further counts of the pipelines, by entry", "entry")
 
+# They balance: rows read = written + refused + left + waiting. After a stop the waiting rows are read again.
 SINK_MESSAGES = _count("unproxy_sink_messages_total", "Messages read from the result topics", "topic")
+SINK_MESSAGES_MISSED = _count(
+    "unproxy_sink_messages_missed_total", "Messages that retention deleted before the sink read them: lost", "topic"
+)
 SINK_ROWS_READ = _count("unproxy_sink_rows_read_total", "Rows in the messages read", "topic")
 SINK_ROWS_WRITTEN = _count("unproxy_sink_rows_written_total", "Rows written and acknowledged", "table")
 SINK_ROWS_WAITING = _gauge("unproxy_sink_rows_waiting", "Rows read and not written yet", "table")
@@ -190,27 +178,8 @@ SINK_LATENCY = _spread(
     "the sink's",
     "table",
 )
-SINK_MESSAGES_MISSED = _count(
-    "unproxy_sink_messages_missed_total", "Messages that retention deleted before the sink read them: lost", "topic"
-)
-SINK: tuple[Metric, ...] = (
-    SINK_MESSAGES,
-    SINK_MESSAGES_MISSED,
-    SINK_ROWS_READ,
-    SINK_ROWS_WRITTEN,
-    SINK_ROWS_WAITING,
-    SINK_BATCHES_WRITTEN,
-    SINK_RETRIES,
-    SINK_ROWS_REFUSED,
-    SINK_ROWS_LEFT,
-    SINK_LAG,
-    SINK_REBALANCES,
-    SINK_COMMIT_FAILURES,
-    SINK_BATCH_ROWS,
-    SINK_LATENCY,
-)
-"""They balance: rows read = written + refused + left + waiting. After a stop the waiting rows are read again."""
 
+# They balance: read = sent + skipped + refused + left + waiting.
 FORWARD_LAG = _gauge("unproxy_forward_lag_messages", "Messages of own partitions that are not committed yet")
 FORWARD_READ = _count("unproxy_forward_alerts_read_total", "Versions of alerts read")
 FORWARD_SENT = _count("unproxy_forward_alerts_sent_total", "Versions that the receiver accepted")
@@ -242,21 +211,6 @@ FORWARD_LATENCY = _spread(
     SECONDS,
     "From the sending of an alert to its topic, by the worker's clock, to the receiver's answer, by the forwarder's",
 )
-FORWARD: tuple[Metric, ...] = (
-    FORWARD_LAG,
-    FORWARD_READ,
-    FORWARD_SENT,
-    FORWARD_SKIPPED,
-    FORWARD_REFUSED,
-    FORWARD_WAITING,
-    FORWARD_LEFT,
-    FORWARD_MISSED,
-    FORWARD_RETRIES,
-    FORWARD_MISCONFIGURED,
-    FORWARD_COMMIT_FAILURES,
-    FORWARD_LATENCY,
-)
-"""They balance: read = sent + skipped + refused + left + waiting."""
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut because they were too long", "dialect")
@@ -288,20 +242,6 @@ PUBLISHER_RECEIVED = _count(
 )
 PUBLISHER_RESENDS = _count("unproxy_publisher_resends_total", "Messages sent again after a failed delivery")
 PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and not acknowledged yet")
-PUBLISHER: tuple[Metric, ...] = (
-    PUBLISHER_LINES_READ,
-    PUBLISHER_LINES_CUT,
-    PUBLISHER_FAILURES,
-    PUBLISHER_NOT_ALLOWED,
-    PUBLISHER_IDENTIFIED,
-    PUBLISHER_IDENTITY_UNUSABLE,
-    PUBLISHER_MESSAGES,
-    PUBLISHER_BYTES,
-    PUBLISHER_RECEIVED,
-    PUBLISHER_RESENDS,
-    PUBLISHER_WAITING,
-)
-
 SENSOR_CONNECTIONS = _count(
     "unproxy_endpoint_connections_total",
     "Outgoing connections that the sensor observed: attempted, established, failed, closed",
@@ -321,12 +261,6 @@ SENSOR_LOST = _count(
 SENSOR_CLOCK_JUMPS = _count(
     "unproxy_endpoint_clock_jumps_total", "Times that the wall clock was set while the sensor ran"
 )
-SENSOR_LISTED = _count(
-    "unproxy_endpoint_listed_total",
-    "Requests for listed destinations that were audited, blocked inline, cut off by destroying their socket, or not provably "
-    "stopped although they should be; packets that the kernel passed uninspected at a full queue, or without a verdict",
-    "what",
-)
 SENSOR_RECEIVED = _count(
     "unproxy_endpoint_heard_total",
     "What the sensor observed on connections to proxies: packets, requests, responses, server names",
@@ -341,17 +275,12 @@ SENSOR_LEARNING = _count(
     "or the start of the connection was not observed",
     "what",
 )
-SENSOR: tuple[Metric, ...] = (
-    SENSOR_CONNECTIONS,
-    SENSOR_OPEN,
-    SENSOR_LOST,
-    SENSOR_CLOCK_JUMPS,
-    SENSOR_RECEIVED,
-    SENSOR_FLOWS,
-    SENSOR_HELD_BYTES,
-    SENSOR_LEARNT,
-    SENSOR_LEARNING,
-    SENSOR_LISTED,
+SENSOR_LISTED = _count(
+    "unproxy_endpoint_listed_total",
+    "Requests for listed destinations that were audited, blocked inline, cut off by destroying their socket, or not provably "
+    "stopped although they should be; packets that the kernel passed uninspected at a full queue, or without a verdict",
+    "what",
 )
 
-METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER, *SENSOR)
+METRICS = tuple(_declared)
+"""All metrics, in the order of their declarations here."""

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.address import split_authority
-from schemas.sections.base import CommaList, Section, proxy_address
+from schemas.sections.base import CommaList, Proxies, Section
 from schemas.sections.inputs import IdentitySettings, InputSettings, PublisherSettings
 
 PREFIX = "UNPROXY_"
@@ -93,10 +93,10 @@ class CorrelationSettings(Section):
         ge=64,
         description="Devices kept per partition; beyond it those with the shortest history and the longest pause are evicted",
     )
-    proxies: CommaList = Field(
+    proxies: Proxies = Field(
         (), description="Known proxies as host:port or name=host:port; others are learnt from requests to them"
     )
-    not_proxies: CommaList = Field((), description="Addresses that are never treated as a proxy, as host:port")
+    not_proxies: Proxies = Field((), description="Addresses that are never treated as a proxy, as host:port")
 
     @model_validator(mode="after")
     def _patience_outlasts_lateness(self) -> Self:
@@ -104,13 +104,6 @@ class CorrelationSettings(Section):
         if self.patience_secs <= self.lateness_secs:
             raise ValueError(f"patience_secs must be more than lateness_secs ({self.lateness_secs:g})")
         return self
-
-    @field_validator("proxies", "not_proxies")
-    @classmethod
-    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in given:
-            proxy_address(entry)
-        return given
 
 
 class ProtectionSettings(Section):
@@ -281,7 +274,7 @@ class SensorSettings(Section):
     mode: Literal["", "off", "audit", "block"] = Field(
         "", description="off: it reads no packets; empty: audit where proxies are known or learnt, else no packets"
     )
-    proxies: CommaList = Field(
+    proxies: Proxies = Field(
         (), description="Proxies to observe, as host:port or name=host:port; empty for correlation.proxies"
     )
     learn_proxies: Literal["", "yes", "no"] = Field(
@@ -304,13 +297,6 @@ class SensorSettings(Section):
         description="In block mode also stop requests that proxies may parse differently and, at a named proxy, traffic that is "
         "neither HTTP nor TLS nor SOCKS",
     )
-
-    @field_validator("proxies")
-    @classmethod
-    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in given:
-            proxy_address(entry)
-        return given
 
 
 class Settings(BaseSettings):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydantic_settings import SettingsError as NotDecodable
 
 from schemas.sections.base import Section
@@ -25,23 +24,8 @@ REMOVED = {
 }
 """Settings of earlier versions, with their replacement."""
 _GRANTS = "INPUTS__GRANTS"
-
-
-class _OfFile(Settings):
-    """Settings without environment variables."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read only what load() read from the file."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
+_NO_PREFIX = "\0"
+"""No name of an environment variable has this character (POSIX, "Environment Variable Definition")."""
 
 
 def load(path: Path | None = None, *, with_environment: bool = True) -> Settings:
@@ -65,7 +49,7 @@ def load(path: Path | None = None, *, with_environment: bool = True) -> Settings
         raise SettingsError("\n".join(complaints))
 
     try:
-        return Settings(**content) if with_environment else _OfFile(**content)
+        return Settings(_env_prefix=PREFIX if with_environment else _NO_PREFIX, **content)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
     except NotDecodable as error:

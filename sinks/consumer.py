@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import confluent_kafka
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits
 from sinks.counters import Written, zeros
-from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember, start_of
+from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, as_rows
@@ -70,11 +70,10 @@ class SinkLoop(GroupMember):
         self._offsets = Offsets(self._write, self._warn)
         super().__init__(settings.kafka, settings.sink, "sink", "sink", self._offsets.answered)
         self._cutters: dict[Key, Cutter] = {}
-        self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
         self._paused: set[Key] = set()
         self._changed = threading.Condition()
-        self._writers = [
+        self._threads = self._writers = [
             Writer(sink, self._tables, self._settings.retry_secs_max, self._offsets.note, self._reroute, self._changed)
             for sink in sinks
         ]
@@ -124,16 +123,6 @@ class SinkLoop(GroupMember):
         """Topics and partitions that are assigned now."""
         return set(self._cutters)
 
-    @property
-    def failing_since(self) -> float | None:
-        """Monotonic time since which writes fail; None if no write is failing."""
-        return min((since for writer in self._writers if (since := writer.failing_since) is not None), default=None)
-
-    @property
-    def failed_at(self) -> float:
-        """Monotonic time of the last failed write."""
-        return max(writer.failed_at for writer in self._writers)
-
     def written(self) -> Written:
         """Return the counters of all writers, by table."""
         return sum((writer.counts for writer in self._writers), Written(rows_left=self._rows_left))
@@ -150,25 +139,19 @@ class SinkLoop(GroupMember):
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then end within two seconds. Raises errors that cannot be retried."""
         self._stop = stop
-        self._consumer.subscribe(
-            list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._subscribe(self.topics)
         try:
             while not stop.is_set():
                 self._step()
         finally:
-            deadline = time.monotonic() + STOP_SECS_MAX
             for writer in self._writers:
                 writer.stop()
-            for writer in self._writers:
-                writer.join(max(0.0, deadline - time.monotonic()))
+            self._join(STOP_SECS_MAX)
             self._leave(STOP_SECS_MAX)
             self._rejects.close()
 
     def _step(self) -> None:
-        for writer in self._writers:
-            if writer.failure is not None:
-                raise writer.failure
+        self._raise_failure()
         now = time.monotonic()
         self._plan_due(now)
         self._offsets.commit(self._consumer, now)
@@ -284,38 +267,15 @@ class SinkLoop(GroupMember):
             self._consumer.resume([place for place in self._consumer.assignment() if _key(place) in self._paused])
             self._paused.clear()
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        known = self._committed_offsets(partitions)
-        if known is None:
-            return
-        for place in known:
-            self._begin(_key(place), Plan.read(place.offset, place.metadata))
-        # Assign explicit offsets, also where nothing is committed: reading starts at the plan read above, and
-        # librdkafka does not query the offset again. If its own query meets a coordinator that moves, it never fetches
-        # (librdkafka issue 5586).
-        consumer.incremental_assign([start_of(place) for place in known])
-        self.joined = True
-        self.rebalances["assigned"] += 1
-        log.info("partitions assigned", extra={"partitions": len(partitions)})
+    def _adopt(self, place: TopicPartition) -> None:
+        self._begin(_key(place), Plan.read(place.offset, place.metadata))
 
     def _begin(self, key: Key, plan: Plan | None) -> Cutter:
         self._offsets.adopt(*key, plan)
         self._cutters[key] = cutter = Cutter(*key, self._limits, plan)
         return cutter
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self._release(partitions, lost=False)
-        log.info("partitions revoked", extra={"partitions": len(partitions)})
-
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self.joined = False
-        self._release(partitions, lost=True)
-        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
-
     def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
-        self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)
         # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver nothing.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -13,7 +15,7 @@ from common.kafka import what_to_do
 from common.throttle import Throttle
 from schemas.settings import ForwardSettings, KafkaSettings, SinkSettings
 from sinks.base import SinkRefused
-from sinks.writer import WARN_SECS
+from sinks.sending import WARN_SECS, SendingThread
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +29,14 @@ COMMITTED_SECS_FIRST, COMMITTED_SECS_MAX = 0.5, 4.0
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 
+_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+"""Commit errors of ordinary membership changes. If this member is affected, the next heartbeat reports its partitions as lost."""
+
 OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
 
 
-class GroupMember:
-    """A member of a consumer group; `part` names the process in messages, `section` its settings."""
+class GroupMember(ABC):
+    """A member of a consumer group with sending threads; `part` names the process in messages, `section` its settings."""
 
     def __init__(
         self,
@@ -43,11 +48,71 @@ class GroupMember:
     ) -> None:
         self.joined = False
         """The group assigned its partitions, possibly none."""
+        self.rebalances = {"assigned": 0, "revoked": 0}
+        self._threads: Sequence[SendingThread] = ()
         self._bootstrap = kafka.bootstrap
         self._part, self._section, self._name = part, section, settings.name
         self._throttle = Throttle(WARN_SECS)
         self._stop = threading.Event()
         self._consumer = Consumer({**group_config(kafka, settings), "error_cb": self._on_error, "on_commit": on_commit})
+
+    @property
+    def failing_since(self) -> float | None:
+        """Monotonic time since which a thread cannot write or send; None if all can."""
+        return min((since for one in self._threads if (since := one.failing_since) is not None), default=None)
+
+    @property
+    def failed_at(self) -> float:
+        """Monotonic time of the last failed try."""
+        return max(thread.failed_at for thread in self._threads)
+
+    @abstractmethod
+    def _adopt(self, place: TopicPartition) -> None:
+        """Take over an assigned partition with its committed offset, negative if there is none."""
+
+    @abstractmethod
+    def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+        """Give up partitions. Of lost ones nothing can be committed any more."""
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def _raise_failure(self) -> None:
+        """Raise the exception that ended a thread, if one did."""
+        for thread in self._threads:
+            if thread.failure is not None:
+                raise thread.failure
+
+    def _join(self, secs_max: float) -> None:
+        """Wait for the threads to end, for at most so long in total; what hangs is abandoned."""
+        deadline = time.monotonic() + secs_max
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        known = self._committed_offsets(partitions)
+        if known is None:
+            return
+        for place in known:
+            self._adopt(place)
+        # Assign explicit offsets, also where nothing is committed: reading starts at what was adopted, and librdkafka
+        # does not query the offset again. If its own query meets a coordinator that moves, it never fetches (librdkafka
+        # issue 5586).
+        consumer.incremental_assign([start_of(place) for place in known])
+        self.joined = True
+        self.rebalances["assigned"] += 1
+        log.info("partitions assigned", extra={"partitions": len(partitions)})
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances["revoked"] += 1
+        self._release(partitions, lost=False)
+        log.info("partitions revoked", extra={"partitions": len(partitions)})
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = False
+        self.rebalances["revoked"] += 1
+        self._release(partitions, lost=True)
+        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
     def _committed_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
         """Return the committed offsets, negative where nothing is committed; retry until they arrive. None if stopping."""
@@ -88,3 +153,13 @@ class GroupMember:
 def start_of(place: TopicPartition) -> TopicPartition:
     """Return where to begin to read a partition: at its committed offset, else at its first message."""
     return TopicPartition(place.topic, place.partition, place.offset if place.offset >= 0 else OFFSET_BEGINNING)
+
+
+def commit_error(error: KafkaError | None, partitions: list[TopicPartition]) -> KafkaError | None:
+    """Return the error in the answer to a commit: of the request, else of its first failed partition."""
+    return error or next((place.error for place in partitions if place.error), None)
+
+
+def is_usual(error: KafkaError) -> bool:
+    """Return whether a commit failed for an ordinary change of the membership."""
+    return error.code() in _USUAL_ERRORS

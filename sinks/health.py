@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
 from common.exporter import Family, served
 from common.health import AWAY_SECS_MAX, Health, Looks, Verdict, goes_forward, in_reach
 from schemas.settings import ForwardSettings, SinkSettings
+from sinks.group_member import GroupMember
 
 STANDING_SECS_MAX = 60.0
 """Seconds that rows may wait without a commit while ClickHouse accepts writes; beyond, the sink is unhealthy.
@@ -23,21 +24,6 @@ If the settings allow an insert more than half of this, twice the time of an ins
 """
 FAILING_SECS_MAX = 10.0
 """Seconds that writes may fail before the process is no longer ready."""
-
-
-class Destination(Protocol):
-    """The state of a loop towards its destination."""
-
-    joined: bool
-    """The group assigned its partitions, possibly none."""
-
-    @property
-    def failing_since(self) -> float | None:
-        """Monotonic time since which writes fail; None if no write is failing."""
-
-    @property
-    def failed_at(self) -> float:
-        """Monotonic time of the last failed write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +72,19 @@ def served_pages(
     part: str,
     settings: SinkSettings | ForwardSettings,
     families: Callable[[], Iterable[Family]],
-    facts: Callable[[], Facts],
+    loop: GroupMember,
+    looks: Looks,
+    failure: str,
+    secs_max: float,
 ) -> AbstractContextManager[None]:
-    """Serve metrics and health within the context, if the settings name a port. Raises SettingsError."""
-    health = Health(lambda: alive(facts(), time.monotonic()), lambda: ready(facts(), time.monotonic()))
+    """Serve metrics and health of a loop within the context, if the settings name a port. Raises SettingsError.
+
+    `failure` and `secs_max` are those of `Facts`.
+    """
+
+    def verdict(of: Callable[[Facts, float], Verdict]) -> Verdict:
+        facts = Facts(looks, loop.joined, loop.failing_since, loop.failed_at, failure, secs_max)
+        return of(facts, time.monotonic())
+
+    health = Health(partial(verdict, alive), partial(verdict, ready))
     return served(part, settings.metrics_host, settings.metrics_port, families, health)
-
-
-def facts_of(loop: Destination, looks: Looks, failure: str, secs_max: float) -> Facts:
-    """Return the present state of a loop."""
-    return Facts(looks, loop.joined, loop.failing_since, loop.failed_at, failure, secs_max)

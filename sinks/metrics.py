@@ -20,7 +20,10 @@ def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractCo
         "sink",
         settings.sink,
         lambda: (by_label(metrics.SINK_LAG, looks.lag_by_topic), *sink_families(loop)),
-        lambda: health.facts_of(loop, looks, "ClickHouse has taken nothing", secs_max),
+        loop,
+        looks,
+        "ClickHouse has taken nothing",
+        secs_max,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from sinks.batch import Batch
+from sinks.group_member import commit_error, is_usual
 from sinks.plan import ENDS_MAX, Plan
 
 PAUSE_SECS = 0.2
@@ -23,9 +24,6 @@ PAUSE_SECS = 0.2
 
 ANSWER_SECS_MAX = 30.0
 """Time after which a commit without an answer is given up. librdkafka answers much earlier in every case."""
-
-_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
-"""Errors of ordinary membership changes. If this member is affected, the next heartbeat reports its partitions as lost."""
 
 Key = tuple[str, int]
 
@@ -132,9 +130,9 @@ class Offsets:
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Handle the answer to a commit: release the batches that waited for it; send failed plans again."""
-        if trouble := error or next((place.error for place in partitions if place.error), None):
+        if trouble := commit_error(error, partitions):
             self._again_at = time.monotonic() + PAUSE_SECS
-            if trouble.code() not in _USUAL_ERRORS:
+            if not is_usual(trouble):
                 self.failures += 1
                 self._warn("offsets could not be committed, will retry", str(trouble))
         if error:

@@ -15,16 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from common.throttle import Throttle
 from sinks.base import RowsRefused, Sink, SinkBusy, SinkRefused
 from sinks.batch import Batch, Message, token
 from sinks.counters import Written
+from sinks.sending import SendingThread
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECS_FIRST = 0.2
-WARN_SECS = 10.0
-"""Shortest interval between two log entries about errors."""
 
 REFUSED_IN_A_ROW_MAX = 100
 """Number of messages refused without a write in between after which the sink stops: the rows are then not the cause."""
@@ -37,7 +35,7 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class Writer:
+class Writer(SendingThread):
     """A thread that writes batches in order. `changed` is notified whenever a batch is finished."""
 
     def __init__(
@@ -49,29 +47,26 @@ class Writer:
         reroute: Callable[[Batch, Refusal], None],
         changed: threading.Condition,
     ) -> None:
+        super().__init__("sink-writer")
         self.counts = Written.of(tables.values())
         self.refused = 0
         """Number of messages refused."""
-        self.failure: BaseException | None = None
-        self.waiting = 0
-        """Number of batches handed over and not finished."""
         self._sink = sink
         self._tables = tables
         self._retry_secs_max = retry_secs_max
         self._commit = commit
         self._reroute = reroute
-        self.failing_since: float | None = None
-        """Monotonic time since which the current batch cannot be written; None if it can."""
-        self.failed_at = float("-inf")
-        """Monotonic time of the last failed write."""
         self._refused_in_a_row = 0
-        self._throttle = Throttle(WARN_SECS)
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._held: list[Batch] = []
         self._changed = changed
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sink-writer", daemon=True)
-        self._thread.start()
+        self.start()
+
+    @property
+    def waiting(self) -> int:
+        """Number of batches handed over and not finished."""
+        return len(self._held)
 
     @property
     def rows_written(self) -> int:
@@ -92,7 +87,6 @@ class Writer:
         """Queue a batch for writing."""
         with self._changed:
             self._held.append(batch)
-            self.waiting = len(self._held)
         self._batches.put(batch)
 
     @property
@@ -119,18 +113,14 @@ class Writer:
         self._stopping.set()
         self._batches.put(None)
 
-    def join(self, secs_max: float) -> None:
-        """Wait at most `secs_max` for the thread to end; a hanging insert is abandoned."""
-        self._thread.join(secs_max)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Write batches until stopped."""
         try:
             while (batch := self._batches.get()) and not self._stopping.is_set():
                 self._deliver(batch)
                 self.failing_since = None
                 with self._changed:
                     self._held = [other for other in self._held if other is not batch]
-                    self.waiting = len(self._held)
                     self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001  # whatever it is, the consumer must end on it, not wait for ever
             self.failure = error
@@ -151,8 +141,7 @@ class Writer:
             else:
                 return
             again = True
-            self.failed_at = time.monotonic()
-            self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
+            self._note_failure()
             self.counts.retries[self._tables[batch.topic]] += 1
             self._stopping.wait(pause)
             pause = min(pause * 2, self._retry_secs_max)
@@ -193,18 +182,11 @@ def write(sink: Sink, table: str, batch: Batch, *, again: bool = False) -> list[
 
     Each part has its own token, so that a repetition after a crash adds nothing.
     """
-    return _write(sink, table, batch, _Part(batch.start, batch.next_offset, batch.messages), again)
+    return _write(sink, table, batch, (batch.start, batch.next_offset, batch.messages), again)
 
 
-class _Part(NamedTuple):
-    """Messages of a batch, and the range of offsets that they cover."""
-
-    start: int
-    end: int
-    messages: list[Message]
-
-
-def _write(sink: Sink, table: str, batch: Batch, part: _Part, again: bool) -> list[Refusal]:
+def _write(sink: Sink, table: str, batch: Batch, part: tuple[int, int, list[Message]], again: bool) -> list[Refusal]:
+    """Write messages of a batch, with the range of offsets that they cover."""
     start, end, messages = part
     rows = [message.value for message in messages if message.value]
     if not rows:
@@ -218,7 +200,7 @@ def _write(sink: Sink, table: str, batch: Batch, part: _Part, again: bool) -> li
         halves = messages[:middle], messages[middle:]
         between = halves[1][0].offset
         return [
-            *_write(sink, table, batch, _Part(start, between, halves[0]), again),
-            *_write(sink, table, batch, _Part(between, end, halves[1]), again),
+            *_write(sink, table, batch, (start, between, halves[0]), again),
+            *_write(sink, table, batch, (between, end, halves[1]), again),
         ]
     return []

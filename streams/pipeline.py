@@ -258,33 +258,21 @@ class Pipeline:
         if kind in _CLAIMS and not self._may_report_verdicts(message):
             parsed, kind = _refused(message, line), Reject
         device = home
-        if kind is not Reject:
-            named = parsed.device
-            if named and named != home.name and not (message.keyed and home.name):
-                other = self._named(named, line)
-                if isinstance(other, Device):
-                    device = other
-                else:
-                    parsed, kind = other, Reject
-            elif not named and not home.name and kind is not Ignored:
-                parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
-                kind = Reject
-        state = device.state
-        if message.offset <= state.offset:
+        if kind is not Reject and not (home.name and parsed.device in ("", home.name)):
+            owner = self._owner(home, message, parsed, line)
+            if isinstance(owner, Device):
+                device = owner
+            else:
+                parsed, kind = owner, Reject
+        if device.name not in self._changed and not self._begin(device, home, message):
             return
-        if device.name not in self._changed:
-            self._change(device, home, message)
-            if device.parked:
-                self._table.resume(device)
-            if device.groups_in is None:
-                self.correlator.apply_mode_setting(device, state.event_time)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
             device.parsed += 1
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
             device.times.append(at)
-            if not state.event_time >= at >= state.event_time - LEAP:
+            if not device.state.event_time >= at >= device.state.event_time - LEAP:
                 own = device is home and kind is not ProxyLogged and not message.foreign_clock
                 until = getattr(parsed, "ended", 0)
                 self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
@@ -293,14 +281,38 @@ class Pipeline:
             self._reject(device, home, message, parsed)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
-            state.counts.count(entry_of(_IGNORED, parsed.kind))
-            if parsed.at and device.name:
-                # Headings and a program's own messages lack a time or a device.
-                device.times.append(parsed.at)
-                if dialect is not None and dialect.is_network_sensor:
-                    self._table.see_sensor(device, parsed.at)
-                own = device is home and not message.foreign_clock
-                self._table.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
+            is_network_sensor = dialect is not None and dialect.is_network_sensor
+            own = device is home and not message.foreign_clock
+            self._ignore(device, parsed, 0 if own else message.logged_ms * 1000, is_network_sensor=is_network_sensor)
+
+    def _ignore(self, device: Device, ignored: Ignored, logged: Micros, *, is_network_sensor: bool) -> None:
+        """Count a line that is no event; its time still counts. `logged` is 0 for a line of the device itself."""
+        device.state.counts.count(entry_of(_IGNORED, ignored.kind))
+        if ignored.at and device.name:  # Headings and a program's own messages lack a time or a device.
+            device.times.append(ignored.at)
+            if is_network_sensor:
+                self._table.see_sensor(device, ignored.at)
+            self._table.see_time(device, ignored.at, logged=logged)
+
+    def _owner(self, home: Device, message: Message, parsed: Parsed, line: bytes) -> Device | Reject:
+        """Return the device that a line is about, or the reject for a line without a valid device name."""
+        named = "" if isinstance(parsed, Reject) else parsed.device
+        if named and named != home.name and not (message.keyed and home.name):
+            return self._named(named, line)
+        if not named and not home.name and not isinstance(parsed, Ignored):
+            return Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
+        return home
+
+    def _begin(self, device: Device, home: Device, message: Message) -> bool:
+        """Prepare a device for the lines of a message; return False if the message is already in the device's state."""
+        if message.offset <= device.state.offset:
+            return False
+        self._change(device, home, message)
+        if device.parked:
+            self._table.resume(device)
+        if device.groups_in is None:
+            self.correlator.apply_mode_setting(device, device.state.event_time)
+        return True
 
     def _named(self, name: str, line: bytes) -> Device | Reject:
         """Return the device that a line names, or the reject for an invalid name."""

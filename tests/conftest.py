@@ -32,15 +32,11 @@ NEED_ROOT = {
     "tests/producers/sensor/kernel/test_live.py": "tracefs",
     "tests/producers/sensor/http/test_live_http.py": "tracefs",
     "tests/producers/sensor/test_privileges.py": "tracefs, other users",
-    "tests/producers/sensor/test_run.py": "SO_RCVBUFFORCE",
-    "tests/producers/sensor/enforce/test_enforced_live.py": "SO_RCVBUFFORCE",
-    "tests/producers/sensor/enforce/test_mode.py::test_what_cannot_block_": "SO_RCVBUFFORCE",
-    "tests/producers/sensor/enforce/test_mode.py::test_sockets_alone_are_enough_to_block": "SO_RCVBUFFORCE",
     "tests/live/edges/test_edges.py::test_ordinary_requests_through_real_proxies": "tracefs, other users",
 }
 """What the kernel refuses in a user namespace, by the beginning of a test's id.
 
-Only root of the machine can mount tracefs, make a receive buffer larger than `net.core.rmem_max`, and use several user ids.
+Only root of the machine can mount tracefs and use several user ids.
 """
 
 SHORT = Path(__file__).with_name("schemas")

@@ -352,7 +352,7 @@ class World:
 
     def see_together(self, *events: Event) -> World:
         """Send events as one message."""
-        self._log_ms = max(self._log_ms, max(-(-event.at // 1000) for event in events))
+        self._log_ms = max(self._log_ms, *(-(-event.at // 1000) for event in events))
         return self._take(b"\n".join(map(line_of, events)), EVENTS.name)
 
     def wait(self, seconds: float) -> World:

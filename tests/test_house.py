@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib
 import re
 import sys
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("bench", "common", "console", "deploy", "producers", "schemas", "sinks", "streams", "tests", "unproxy")
 MODULES_MAX = 20
 CORRELATOR = "streams.correlate.correlator"
+HISTORY = {"CHANGELOG.md", "changelog.d"}
+"""Pages that describe earlier versions."""
 TEXTS = {".py", ".md", ".toml", ".yaml", ".yml", ".lock", ".service", ".sql", ".sh", ""}
 PASSED_OVER = {".coverage", ".git", ".venv", "__pycache__", "node_modules", "dist", ".unproxy", "data", "samples"}
 
@@ -163,6 +166,52 @@ def test_links_lead_somewhere() -> None:
     ]
 
     assert broken == []
+
+
+QUOTED_TEST = re.compile(r"(?<![\w/.*])((?:\w+/)*test_[\w*]+(?:\.py)?)(?:::(test_[\w*]+))?")
+
+
+def _missing_tests(text: str) -> list[str]:
+    """Return the test files and tests that a page quotes and that do not exist; `*` stands for any characters."""
+    paths = list((ROOT / "tests").rglob("test_*.py"))
+    tests = {
+        path: re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in paths
+    }
+    missing = []
+    for file, test in QUOTED_TEST.findall(text):
+        named = [path for path in paths if path.match(file)] if file.endswith(".py") else paths
+        wanted = test or ("" if file.endswith(".py") else file)
+        if not named or (wanted and not any(fnmatch.filter(tests[path], wanted) for path in named)):
+            missing.append("::".join(filter(None, (file, test))))
+    return missing
+
+
+def test_quoted_tests_exist() -> None:
+    """Each test and test file that a page quotes exists."""
+    pages = [path for path in _files() if path.suffix == ".md" and path.relative_to(ROOT).parts[0] not in HISTORY]
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in pages
+        for name in _missing_tests(page.read_text(encoding="utf-8"))
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("`tests/test_house.py`, `test_house.py::test_quoted_tests_exist[x]`", []),
+        ("`tests/test_ho*.py`, `test_quoted_*` and `test_quoted_tests_exist`", []),
+        ("`tests/test_none.py`", ["tests/test_none.py"]),
+        ("`test_house.py::test_of_another_time`", ["test_house.py::test_of_another_time"]),
+        ("`test_quoted`, `test_of_another_*`", ["test_quoted", "test_of_another_*"]),
+    ],
+)
+def test_quoted_tests_that_are_gone_are_found(text: str, missing: list[str]) -> None:
+    """A page may quote a path, a file, a test of a file, a test, or the beginning of several."""
+    assert _missing_tests(text) == missing
 
 
 def test_locks_hold_what_the_project_asks_for() -> None:

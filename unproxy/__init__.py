@@ -1,1 +1,1 @@
-"""The front door: the command line, and the one place where the rooms are joined."""
+"""The command line, and `unproxy up`, which runs sensors, worker and sink on one machine."""

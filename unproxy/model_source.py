@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.columns import Field, fields
+from schemas.columns import Field, columns
 
 _INDICATORS = "schemas.models.indicator_base"
 _ROWS = "schemas.models.base"
@@ -41,7 +41,7 @@ def _imports(structs: Sequence[type[msgspec.Struct]]) -> Iterator[str]:
     modules: dict[str, set[str]] = {}
     for struct in structs:
         found = {_base(struct): _MODULES[_base(struct)]}
-        for field in fields(struct):
+        for field in columns(struct):
             found |= {name: module for name, module in _MODULES.items() if name in _annotation(field).split()}
             if enum := _enum(field.kind):
                 found[enum.__name__] = enum.__module__
@@ -60,7 +60,7 @@ def _class(struct: type[msgspec.Struct]) -> Iterator[str]:
     yield f"class {struct.__name__}({_base(struct)}):"
     yield textwrap.indent(f'"""{about}{end}"""', "    ")
     yield ""
-    for field in fields(struct):
+    for field in columns(struct):
         yield f"    {field.name}: {_annotation(field)}{_default(field)}"
         yield f'    """{field.about}"""'
 

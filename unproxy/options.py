@@ -54,19 +54,6 @@ RawCsvOption = Annotated[
 ]
 
 
-class Kind(StrEnum):
-    """Kinds of alerts."""
-
-    BLOCKED = "blocked"
-    WARNED = "warned"
-    BYPASSED = "bypassed"
-    AUDITED = "audited"
-    NOT_ENFORCED = "not_enforced"
-    UNCONFIRMED_PROXY = "unconfirmed_proxy"
-    PROXY_BYPASS = "proxy_bypass"
-    HOST_MISMATCH = "host_mismatch"
-
-
 @dataclass(frozen=True)
 class State:
     """The options before the verb."""
@@ -82,23 +69,13 @@ class State:
         return load(self.config)
 
 
-def state_of(context: typer.Context) -> State:
-    """Return the options before the verb; set up logging for a command that ends by itself."""
+def state_of(context: typer.Context, *, service: bool = False) -> State:
+    """Return the options before the verb; set up logging. `service` is for a command that runs until SIGTERM or Ctrl-C."""
     from unproxy import telemetry
 
     state = context.obj
     assert isinstance(state, State), "the callback of the app makes it"
-    telemetry.set_up(service=False, verbose=state.verbose)
-    return state
-
-
-def service_of(context: typer.Context) -> State:
-    """Return the same for a command that runs until SIGTERM or Ctrl-C."""
-    from unproxy import telemetry
-
-    state = context.obj
-    assert isinstance(state, State), "the callback of the app makes it"
-    telemetry.set_up(service=True, verbose=state.verbose)
+    telemetry.set_up(service=service, verbose=state.verbose)
     return state
 
 

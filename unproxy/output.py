@@ -1,4 +1,4 @@
-"""What leaves this program: text that cannot steer a terminal, CSV that a spreadsheet does not run.
+r"""What leaves this program: text that cannot steer a terminal, CSV that a spreadsheet does not run.
 
 Device names, URLs, process names, feeds and server answers hold whatever their author wants. `guard` replaces sys.stdout
 and sys.stderr once, when the command line starts, so that no command can forget to escape:
@@ -6,7 +6,7 @@ and sys.stderr once, when the command line starts, so that no command can forget
 text, on stdout and stderr      is for people: always escaped, on a terminal or not
 sys.stdout.buffer               is data for programs: exact, except on a terminal, where it is escaped too
 
-A control character becomes its JSON escape (`\\u001b`), so a JSON line keeps its meaning. This program's own colours and
+A control character becomes its JSON escape (`\u001b`), so a JSON line keeps its meaning. This program's own colours and
 cursor movements go to the stream `below`, whose data must pass `printable` first.
 """
 

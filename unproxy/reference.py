@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import typer
 
-from schemas.columns import columns, fields, json_schema
+from schemas.columns import columns, json_schema
 from schemas.events import ModeEvidence, ProtectionMode, Reason
 from schemas.indicators import Indicator
 from schemas.metrics import METRICS
@@ -212,7 +212,7 @@ def _indicators_page() -> str:
                 "" if field.required else f"`{msgspec.json.encode(field.default).decode()}`",
                 field.about,
             )
-            for field in fields(struct)
+            for field in columns(struct)
         )
         name = struct.__name__
         blocks += [

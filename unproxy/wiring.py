@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +24,13 @@ from schemas.events import Reason, Reject
 from schemas.logins import masked
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Failed, Fixable
+from unproxy.options import stop_asked
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
     from producers.publish.report import Report
+    from producers.sensor.http.observer import Plan
     from producers.sources.source import Source
     from streams.indicators.index import IndicatorSet
     from streams.pipeline import Message, Pipeline
@@ -72,17 +73,17 @@ def run_producer(
     from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
-    stop = _stop_on_signal()
     try:
-        done = produce(
-            settings,
-            sources(files, network=True),
-            stop=stop,
-            follow=follow,
-            device=device,
-            speed=speed or None,
-            progress=report_to(report_file),
-        )
+        with stop_asked() as stop:
+            done = produce(
+                settings,
+                sources(files, network=True),
+                stop=stop,
+                follow=follow,
+                device=device,
+                speed=speed or None,
+                progress=report_to(report_file),
+            )
     except PublisherFailed as error:
         raise Failed(str(error)) from None
     _write_report(report_file, done, finished=not stop.is_set())
@@ -113,31 +114,24 @@ def run_producer(
 
 def run_sensor(
     settings: Settings,
+    plan: Plan,
     *,
     out: str | None,
     device: str,
     place: Path | None,
     command_lines: bool,
-    mode: str,
-    proxies: Sequence[str],
-    urls: str,
-    list_path: Path | None,
-    mode_file: Path | None,
-    learn: bool | None,
     stop: Event,
 ) -> int:
     """Watch this machine's connections until `stop` is set; lines go to `out`, without one to Kafka."""
     from producers.publish.publisher import PublisherFailed
-    from producers.sensor.http.observer import plan_of
     from producers.sensor.run import publish, sensing, write
 
-    plan = plan_of(settings, mode, proxies, urls, list_path, mode_file, learn)
     with _lines_to(out) as file, sensing(device, place=place, command_lines=command_lines, plan=plan) as sensor:
         log.info(
             "sensor started",
             extra={
                 "device": sensor.device,
-                "clock_error_ns": sensor.error_ns,
+                "clock_error_ns": sensor.clock.distance.error_ns,
                 "mode": sensor.enforcement.mode if sensor.enforcement else "no proxies known",
                 "proxies": ",".join(f"{ip}:{port}" for ip, port in plan.proxies) if plan.listens else "",
                 "learns": plan.listens and plan.learns,
@@ -170,18 +164,6 @@ def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
             raise Fixable(f"{out}: cannot be written: {error.strerror}; name another file with --out") from None
         with open(handle, "ab") as file:
             yield file
-
-
-def identity_file(path: str) -> tuple[int, int, str]:
-    """Return the number of entries of an identity file, of its unusable lines, and the error if it cannot be read."""
-    from producers.identity.files import read_file
-    from producers.sources.source import SourceError
-
-    try:
-        entries, unusable = read_file(path)
-    except SourceError as error:
-        return 0, 0, str(error)
-    return len(entries), unusable, ""
 
 
 def grant_problems(settings: Settings) -> Iterator[str]:
@@ -240,52 +222,16 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
     fresh.replace(file)
 
 
-def run_worker(settings: Settings) -> int:
-    """Be a worker until SIGTERM or SIGINT."""
-    from streams.pipeline import Pipeline
-    from streams.worker.app import run
-
-    run(settings, Pipeline)
-
-
-def run_sink(settings: Settings) -> int:
-    """Be a sink that writes to ClickHouse until SIGTERM or SIGINT."""
-    from sinks.run import run
-
-    return _until_signal(settings, run)
-
-
-def run_forwarder(settings: Settings) -> int:
-    """Send alerts on to a webhook or syslog until SIGTERM or SIGINT."""
-    from sinks.forward.run import run
-
-    return _until_signal(settings, run)
-
-
-def _until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> int:
+def until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> int:
+    """Run a sink or a forwarder until SIGTERM or SIGINT; return the exit code. Raises Failed, SettingsError."""
     from sinks.base import SinkError
 
     try:
-        run(settings, _stop_on_signal())
+        with stop_asked() as stop:
+            run(settings, stop)
     except SinkError as error:
         raise Failed(str(error)) from None
     return 0
-
-
-def _stop_on_signal() -> Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
-    return stop
-
-
-def try_receiver(settings: Settings) -> dict[str, str]:
-    """Send one sample alert to where alerts go; return the answer. Raises SettingsError."""
-    from sinks.forward.run import try_out
-
-    name, reply = try_out(settings.forward, time.time())
-    return {"target": name, "answer": reply.answer.value, "reply": reply.text, "body": reply.body}
 
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:

@@ -69,10 +69,8 @@ class Batcher:
         `rejects`.
         """
         if line.too_long:
-            return [
-                *self._close_device(device),
-                _alone(line, device, now, names_device, Reason.TOO_LONG, line.too_long),
-            ]
+            rejected = _alone(line, device, now, names_device, Reason.TOO_LONG, line.too_long)
+            return [*self._close_device(device), rejected]
         if refused:
             return [_alone(line, device, now, names_device, Reason.NOT_ALLOWED, refused)]
 
@@ -130,9 +128,7 @@ class Batcher:
         return any(abs(line.written - other.written) > self._disorder_max for other in later)
 
     def _open(self, line: Line, device: str, now: float, names_device: bool) -> Batch:
-        batch = Batch(
-            device, line.dialect, line.sensor, line.file, line.start, line.written, now, names_device=names_device
-        )
+        batch = _new(line, device, now, names_device)
         self._by_device.setdefault(device, []).append(batch)
         self._by_age[batch] = None
         return batch
@@ -156,19 +152,16 @@ class Batcher:
         return closed
 
 
+def _new(
+    line: Line, device: str, now: float, names_device: bool, reason: Reason | None = None, detail: str = ""
+) -> Batch:
+    """Return an empty batch that begins with this line; with a reason, the line is rejected, not published."""
+    origin = device, line.dialect, line.sensor, line.file, line.start
+    return Batch(*origin, line.written, now, reason, detail, names_device=names_device)
+
+
 def _alone(line: Line, device: str, now: float, names_device: bool, reason: Reason, detail: str) -> Batch:
-    """Return a batch of one line that is rejected, not published."""
-    batch = Batch(
-        device,
-        line.dialect,
-        line.sensor,
-        line.file,
-        line.start,
-        line.written,
-        now,
-        reason,
-        detail,
-        names_device=names_device,
-    )
+    """Return a batch of one line that is rejected."""
+    batch = _new(line, device, now, names_device, reason, detail)
     batch.add(line.value)
     return batch

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from producers.sources.source import SourceFile
 from schemas.clock import MICROS
 from schemas.events import Micros
 
@@ -19,17 +18,6 @@ ZONES: Micros = 26 * 3_600 * MICROS
 """Largest distance between two zones; a line that looks younger by more is of another year."""
 _TIME = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
-
-class FileDates:
-    """Parser of the timestamps of one file."""
-
-    def __init__(self, file: SourceFile) -> None:
-        self._file = file
-
-    def __call__(self, text: str) -> Micros:
-        """Return the time of a line."""
-        return dated(text, self._file.changed)
 
 
 def dated(text: str, changed: Micros) -> Micros:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
-from producers.files.dates import FileDates
+from producers.files.dates import dated
 from producers.sources.failures import DialectFailures
 from producers.sources.source import Line, SourceFile
 from schemas.dialect import Dialect, Framing
@@ -148,7 +148,7 @@ class Lines:
             return None
         if dialect.name not in self._framings:
             try:
-                self._framings[dialect.name] = dialect, dialect.framing(FileDates(self.file))
+                self._framings[dialect.name] = dialect, dialect.framing(lambda text: dated(text, self.file.changed))
             except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
                 self._failures.add(dialect, error)
                 return None

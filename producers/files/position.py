@@ -32,6 +32,8 @@ SeqKey = tuple[str, str, str]
 
 
 class _KeptFile(msgspec.Struct):
+    """The first fields of SourceFile, in the same order."""
+
     dialect: str
     path: str
     sensor: str
@@ -62,10 +64,7 @@ class Positions:
             raise
         self._files: dict[tuple[str, int, int], SourceFile] = {}
         for one in kept.files:
-            file = SourceFile(
-                one.dialect, one.path, one.sensor, one.device_number, one.inode, one.head_bytes, one.head_sha256
-            )
-            file.taken = one.offset
+            file = SourceFile(*msgspec.structs.astuple(one))
             self._files[file.identity] = file
         self.seqs: dict[SeqKey, int] = {(device, dialect, sensor): seq for device, dialect, sensor, seq in kept.seqs}
         """Number of the last acknowledged line of each counter."""

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from producers.identity.table import ALWAYS, Entry, IdentityTable
-from producers.sources.source import SourceError
+from producers.sources.source import SourceError, file_stamp
 from schemas.address import canonical_ip
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
@@ -36,8 +35,6 @@ LOOK_SHARE_MAX = 0.05
 """Largest share of the time spent reloading, whatever the size of the files."""
 REPORTED_MAX = 20
 """Largest number of invalid lines of a file that are logged."""
-
-_Stamp = tuple[int, int, int, int]
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -56,7 +53,7 @@ class IdentityFiles:
 
     def __init__(self, settings: IdentitySettings, clock: Callable[[], float]) -> None:
         self._settings, self._clock = settings, clock
-        self._stamps: dict[str, _Stamp | None] = {}
+        self._stamps: dict[str, tuple[int, int, int, int] | None] = {}
         self._complained = ""
         self._look_at = 0.0
         self.unusable = 0
@@ -68,14 +65,15 @@ class IdentityFiles:
         if now < self._look_at or not self._settings.files:
             return False
         self._look_at = now + LOOK_SECS
-        if self._stamps == {path: _stamp(path) for path in self._settings.files}:
+        if self._stamps == {path: file_stamp(path) for path in self._settings.files}:
             return False
         try:
             self.table = self._read()
         except SourceError as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.error("identity file cannot be read, the table stays as it was", extra={"error": str(error)})
+                what = "identity file cannot be read, the table stays as it was"
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
             return False
         self._complained = ""
         self._look_at = self._clock() + max(LOOK_SECS, (self._clock() - now) / LOOK_SHARE_MAX)
@@ -84,7 +82,7 @@ class IdentityFiles:
 
     def _read(self) -> IdentityTable:
         # Stamps are taken before reading, so that a change in between causes another read.
-        stamps = {path: _stamp(path) for path in self._settings.files}
+        stamps = {path: file_stamp(path) for path in self._settings.files}
         entries, unusable = list(_of_settings(self._settings)), 0
         for path in self._settings.files:
             found, left_out = read_file(path)
@@ -113,7 +111,8 @@ def read_file(path: str) -> tuple[list[Entry], int]:
         except (ValueError, msgspec.MsgspecError) as error:
             unusable += 1
             if unusable <= REPORTED_MAX:
-                log.error("line of an identity file is left out", extra={"at": f"{path}:{number}", "error": str(error)})
+                facts = {"at": f"{path}:{number}", "error": str(error)}
+                log.error("line of an identity file is left out", extra=facts)  # noqa: TRY400  # likewise
         if len(entries) > ENTRIES_MAX:
             raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; leave out what is long over")
     return entries, unusable
@@ -176,11 +175,3 @@ def _time(written: str | float | None, missing: Micros) -> Micros:
 def _of_settings(settings: IdentitySettings) -> Iterator[Entry]:
     for device, known in settings.devices.items():
         yield from (Entry(device, name) for name in (*known.names, *known.addresses))
-
-
-def _stamp(path: str) -> _Stamp | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

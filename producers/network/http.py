@@ -17,15 +17,14 @@ order.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from socket import gethostname
-from typing import NamedTuple
 
 from producers.files.lines import Lines
 from producers.network.http_requests import Requests
 from producers.network.http_server import HttpServer
-from producers.network.inputs import published_before
+from producers.network.inputs import VirtualFile
 from producers.network.pending_requests import Body, PendingRequests
 from producers.publish.publisher import PublisherFailed
 from producers.sources.endpoint import Endpoint, Scheme
@@ -37,8 +36,6 @@ log = logging.getLogger(__name__)
 
 CLIENTS_MAX = 1_000
 """Number of clients that are remembered as virtual files; beyond, clients without a waiting body are evicted."""
-HELD_SECS_MAX = 1.0
-"""Seconds without a body after which a client's lines are no longer held back for related ones."""
 
 
 class HttpInput:
@@ -63,7 +60,7 @@ class HttpInput:
             )
         self._source, self._endpoint, self._line_bytes_max = source, endpoint, line_bytes_max
         self._counts, self._clock = counts, clock
-        self._clients: OrderedDict[tuple[str, str], _Client] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, str], VirtualFile[Body]] = OrderedDict()
         self._stopped = False
         self._pending = PendingRequests(settings)
         requests = Requests(f"/{endpoint.name}", settings, grants, self._pending)
@@ -75,20 +72,23 @@ class HttpInput:
         while True:
             body = self._pending.next_body() if not self._stopped else None
             if body is not None:
-                yield from self._client(body).take(body, self._clock())
+                line = None
+                for line in self._client(body).take(body.value, body, self._clock()):
+                    yield line
+                if line is None:
+                    yield None  # a sequence of bodies without lines must not block the producer
             elif not self._server.serves:
                 raise PublisherFailed(f"{self._endpoint}: the server ended, its error is in the log; start again")
             else:
                 now = self._clock()
                 for client in self._clients.values():
-                    if now - client.quiet_since >= HELD_SECS_MAX:
-                        yield from client.lines.release()
+                    yield from client.released(now)
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
         """Answer the requests whose bodies are completely published."""
         for client in self._clients.values():
-            for body in client.done(published_before(client.lines.file, before)):
+            for body in client.published(before):
                 body.answer(True)
         self._counts.update(self._pending.take_counts())
 
@@ -102,7 +102,7 @@ class HttpInput:
         self._server.close()
         self._counts.update(self._pending.take_counts())
 
-    def _client(self, body: Body) -> _Client:
+    def _client(self, body: Body) -> VirtualFile[Body]:
         key = body.grant.name, body.address
         client = self._clients.get(key)
         if client is None:
@@ -110,40 +110,10 @@ class HttpInput:
             dialect = self._source.dialect
             file = SourceFile(dialect.name, str(self._endpoint), sensor, grant=body.grant)
             lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
-            client = self._clients[key] = _Client(lines)
+            client = self._clients[key] = VirtualFile(lines, self._clock())
         self._clients.move_to_end(key)
         if len(self._clients) > CLIENTS_MAX:
             idle = next((known for known, one in self._clients.items() if one is not client and not one.waiting), None)
             if idle is not None:
                 del self._clients[idle]
         return client
-
-
-class _Mark(NamedTuple):
-    end: int
-    body: Body
-
-
-class _Client:
-    """The bodies of one client, concatenated into a virtual file."""
-
-    def __init__(self, lines: Lines) -> None:
-        self.lines = lines
-        self.quiet_since = 0.0
-        self.waiting: deque[_Mark] = deque()
-
-    def take(self, body: Body, now: float) -> Iterator[Line | None]:
-        """Yield the lines of a body."""
-        self.quiet_since = now
-        given = False
-        for line in self.lines.message(body.value):
-            given = True
-            yield line
-        self.waiting.append(_Mark(self.lines.fed_to, body))
-        if not given:
-            yield None  # a sequence of bodies without lines must not block the producer
-
-    def done(self, before: int) -> Iterator[Body]:
-        """Yield the bodies that are completely published."""
-        while self.waiting and self.waiting[0].end <= before:
-            yield self.waiting.popleft().body

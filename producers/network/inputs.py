@@ -10,15 +10,20 @@ input is notified only after Kafka has the lines and their numbers are saved.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+from producers.files.lines import Lines
 from producers.sources.endpoint import Scheme
 from producers.sources.source import Line, SourceFile
 
 TURN_LINES_MAX = 1_000
 """Number of lines that one source yields before the others get their turn."""
+HELD_SECS_MAX = 1.0
+"""Seconds without a message of a sender after which its lines are no longer held back for related ones."""
+Message = TypeVar("Message")
 
 
 class Outcome(StrEnum):
@@ -84,6 +89,29 @@ def in_turns(streams: Sequence[Iterator[Line | None]]) -> Iterator[Line | None]:
             yield None
 
 
-def published_before(file: SourceFile, before: Mapping[SourceFile, int]) -> int:
-    """Return the offset of a file before which all is published."""
-    return before.get(file, file.taken)
+class VirtualFile(Generic[Message]):
+    """The messages of one sender, concatenated. A message is given out again once all of its lines are published."""
+
+    def __init__(self, lines: Lines, now: float) -> None:
+        self.lines = lines
+        self.waiting: deque[tuple[int, Message]] = deque()
+        """Messages that are not published, each with the offset of its end."""
+        self._quiet_since = now
+
+    def take(self, value: bytes, message: Message, now: float) -> Iterator[Line]:
+        """Yield the lines of a message."""
+        self._quiet_since = now
+        yield from self.lines.message(value)
+        self.waiting.append((self.lines.fed_to, message))
+
+    def released(self, now: float) -> Iterator[Line]:
+        """Yield the lines that are held back, if the sender has been quiet."""
+        if now - self._quiet_since >= HELD_SECS_MAX:
+            yield from self.lines.release()
+
+    def published(self, before: Mapping[SourceFile, int]) -> list[Message]:
+        """Remove and return the messages before the first unpublished one, given how far files are published."""
+        offset, found = before.get(self.lines.file, self.lines.file.taken), []
+        while self.waiting and self.waiting[0][0] <= offset:
+            found.append(self.waiting.popleft()[1])
+        return found

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from common.consumer_settings import member_config
 from common.kafka import client_config
 from producers.files.lines import Lines
-from producers.network.inputs import Outcome, published_before
+from producers.network.inputs import Outcome, VirtualFile
 from producers.publish.publisher import PublisherFailed
 from producers.sources.endpoint import Endpoint
 from producers.sources.source import Line, Source, SourceError, SourceFile
@@ -31,8 +32,6 @@ MESSAGES_MAX = 64
 """Largest number of messages taken from Kafka at once."""
 FRUITLESS_MAX = 1_000
 """Number of messages without a line after which other sources, commits and a stop get their turn."""
-HELD_SECS_MAX = 1.0
-"""Seconds without messages of a partition after which its lines are no longer held back for related ones."""
 ASK_SECS_MAX = 5.0
 """Longest wait for the cluster at the start; afterwards, following begins when it is reachable."""
 STOP_SECS_MAX = 0.8
@@ -59,7 +58,8 @@ class KafkaInput:
     ) -> None:
         self._source, self._endpoint, self._grant = source, endpoint, source.grant_of(source.path)
         self._line_bytes_max, self._counts, self._clock = line_bytes_max, counts, clock
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, VirtualFile[int]] = {}
+        """By number. A message is represented by the offset to commit once it is published."""
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
         self._stopped = False
@@ -93,18 +93,17 @@ class KafkaInput:
             if not messages:
                 now = self._clock()
                 for partition in list(self._partitions.values()):
-                    if now - partition.quiet_since >= HELD_SECS_MAX:
-                        yield from partition.lines.release()
+                    yield from partition.released(now)
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
         """Commit what is published, without waiting for Kafka's answer."""
         offsets = []
         for number, partition in self._partitions.items():
-            done = partition.done(published_before(partition.lines.file, before))
+            done = partition.published(before)
             if done:
                 self._counts[Outcome.KAFKA_ACKNOWLEDGED] += len(done)
-                offsets.append(TopicPartition(self._endpoint.name, number, done[-1].next_offset))
+                offsets.append(TopicPartition(self._endpoint.name, number, done[-1]))
         if offsets:
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -147,8 +146,7 @@ class KafkaInput:
         if partition is None or offset is None:  # revoked since
             self._counts[Outcome.KAFKA_LEFT] += 1
             return
-        partition.quiet_since = self._clock()
-        yield from partition.take(message.value() or b"", offset + 1)
+        yield from partition.take(message.value() or b"", offset + 1, self._clock())
 
     def _look_for_topic(self) -> None:
         try:
@@ -167,7 +165,7 @@ class KafkaInput:
             file = SourceFile(dialect.name, str(self._endpoint), f"{self._sensor}/{place.partition}")
             file.grant = self._grant
             lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
-            self._partitions[place.partition] = _Partition(lines, self._clock())
+            self._partitions[place.partition] = VirtualFile(lines, self._clock())
         log.info("follow partitions", extra={"topic": self._endpoint.name, "partitions": len(places)})
 
     def _on_revoke(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
@@ -202,34 +200,6 @@ class KafkaInput:
             log.warning(what, extra={"topic": self._endpoint.name, "error": detail})
 
 
-class _Mark(NamedTuple):
-    """End of a message in its partition's bytes, and the offset to commit once all before is published."""
-
-    end: int
-    next_offset: int
-
-
-class _Partition:
-    """The messages of a partition, concatenated into a virtual file."""
-
-    def __init__(self, lines: Lines, now: float) -> None:
-        self.lines = lines
-        self.quiet_since = now
-        self.waiting: deque[_Mark] = deque()
-
-    def take(self, value: bytes, next_offset: int) -> Iterator[Line]:
-        """Yield the lines of a message."""
-        yield from self.lines.message(value)
-        self.waiting.append(_Mark(self.lines.fed_to, next_offset))
-
-    def done(self, before: int) -> list[_Mark]:
-        """Return the messages that are completely published, up to the first that is not."""
-        found = []
-        while self.waiting and self.waiting[0].end <= before:
-            found.append(self.waiting.popleft())
-        return found
-
-
 def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
     """Return the settings of the client; the caller adds callbacks. Raises SettingsError."""
     kafka = KafkaSettings(
@@ -243,18 +213,5 @@ def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, An
     )
     return {
         **client_config(kafka, "inputs.kafka_ssl_"),
-        "group.id": settings.kafka_group,
-        **({"group.instance.id": settings.kafka_name} if settings.kafka_name else {}),
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": round(settings.kafka_session_timeout_secs * 1_000),
-        # Time that our Kafka may accept nothing before the partitions go to another member of the group.
-        "max.poll.interval.ms": 600_000,
-        "queued.max.messages.kbytes": 32_768,
-        "fetch.wait.max.ms": 100,
-        # By default, a full queue delays the next fetch by a whole second.
-        "fetch.queue.backoff.ms": 10,
-        # Errors are delivered to error_cb; the library's own log would add an entry per reconnect.
-        "log_level": 2,
+        **member_config(settings.kafka_group, settings.kafka_name, settings.kafka_session_timeout_secs),
     }

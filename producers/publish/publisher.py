@@ -19,6 +19,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -53,6 +54,7 @@ RETRY_SECS_MAX = 2.0
 ANSWER_SECS_MAX = 1.0
 MESSAGES_MAX = 100_000
 """Largest number of messages that the client holds."""
+_BY_NUMBER = attrgetter("number")
 
 
 class PublisherFailed(Exception):
@@ -130,7 +132,7 @@ class Publisher:
         if any(sending.suspect for sending in self._failed):
             self._send_one_alone()
         elif self._failed and self._clock() >= self._retry_at:
-            again, self._failed = sorted(self._failed, key=_by_number), []
+            again, self._failed = sorted(self._failed, key=_BY_NUMBER), []
             self.resends += len(again)
             self._retry_at = self._clock() + self._retry_secs
             self._retry_secs = min(2 * self._retry_secs, RETRY_SECS_MAX)
@@ -202,7 +204,7 @@ class Publisher:
     def _send_one_alone(self) -> None:
         """Resend one batch alone, because the client groups messages, and only a single message is surely too large itself."""
         if len(self._flying) == len(self._failed):
-            first = min(self._failed, key=_by_number)
+            first = min(self._failed, key=_BY_NUMBER)
             self._failed.remove(first)
             first.suspect = True
             self.resends += 1
@@ -243,30 +245,16 @@ class Publisher:
                 reason, detail = Reason.NOT_DELIVERABLE, f"kafka finds the message too large: {whole}"
             assert reason is not None
             kept = KEPT_BYTES_OF_TOO_LONG >> (sending.refusals - 1) if sending.refusals else len(value)
-            return (
-                self._rejects,
-                masked(value)[:kept],
-                [
-                    ("reason", reason.value),
-                    ("detail", detail),
-                    ("dialect", batch.dialect),
-                    ("device", batch.device.encode("utf-8", "replace")),
-                    *keyed,
-                    *claims,
-                ],
-            )
+            device = batch.device.encode("utf-8", "replace")
+            rejected = [("reason", reason.value), ("detail", detail), ("dialect", batch.dialect), ("device", device)]
+            return self._rejects, masked(value)[:kept], [*rejected, *keyed, *claims]
+        clock = [(CLOCK, CLOCK_LOG)] if grant is not None and not grant.only else []
+        sensor = batch.sensor.encode("ascii", "backslashreplace")
+        counted = [("seq", str(batch.seq)), ("lines", str(len(batch.lines)))]
         return (
             self._telemetry,
             value,
-            [
-                ("dialect", batch.dialect),
-                ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
-                ("seq", str(batch.seq)),
-                ("lines", str(len(batch.lines))),
-                *keyed,
-                *claims,
-                *([(CLOCK, CLOCK_LOG)] if grant is not None and not grant.only else []),
-            ],
+            [("dialect", batch.dialect), ("sensor", sensor), *counted, *keyed, *claims, *clock],
         )
 
     def _delivered(self, sending: Sending, error: KafkaError | None, _message: Message) -> None:
@@ -309,10 +297,6 @@ class Publisher:
             self._warned_at[what] = now
             detail = f"{error.str()}; {what_to_do(error, self._bootstrap)}"
             log.warning(what, extra={"error": detail, "unacknowledged": len(self._flying)})
-
-
-def _by_number(sending: Sending) -> int:
-    return sending.number
 
 
 def producer_config(settings: Settings, on_error: Callable[[KafkaError], None]) -> dict[str, object]:

@@ -22,13 +22,11 @@ import schemas.metrics as declared
 from common.exporter import Family, by_label, one
 from producers.publish.report import Report
 from producers.run import publish as publish_lines
-from producers.sensor.enforce.mode import Enforcement, enforcing
+from producers.sensor.enforce.mode import Enforcement
 from producers.sensor.errors import Errors
 from producers.sensor.http.capture import capturing
 from producers.sensor.http.learning import Learner
 from producers.sensor.http.observer import CaptureReader, Plan, level_of, level_of_all
-from producers.sensor.http.packets import Packet, parse_packet
-from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel import tracefs
 from producers.sensor.kernel.byte_counts import WAIT_NS, Counts
 from producers.sensor.kernel.clock import Clock, measured
@@ -96,21 +94,11 @@ class Sensor:
         """Lines without a process name, or whose process had ended before /proc was read."""
         self.capture_reader: CaptureReader | None = None
         """The HTTP level; None when it is not configured."""
-        self.enforcement: Enforcement[Packet, HttpEvent] | None = None
+        self.enforcement: Enforcement | None = None
         self._failure: BaseException | None = None
         self._reported = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor", daemon=True)
-
-    @property
-    def jumps(self) -> int:
-        """Return how often the wall clock was set."""
-        return self.clock.jumps
-
-    @property
-    def error_ns(self) -> int:
-        """Return the measurement error of the distance between the clocks, in nanoseconds."""
-        return self.clock.distance.error_ns
 
     @property
     def failure(self) -> BaseException | None:
@@ -156,7 +144,7 @@ class Sensor:
              "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes, "error": self._skipped,
              **(self.capture_reader.lost() if self.capture_reader is not None else {})},
         )  # fmt: skip
-        yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
+        yield one(declared.SENSOR_CLOCK_JUMPS, self.clock.jumps)
         if self.capture_reader is not None:
             yield from self.capture_reader.families()
         if self.enforcement is not None:
@@ -322,10 +310,10 @@ def sensing(
             if plan.mode is not None:
                 holds_all = learner is not None and plan.hold_unknown
                 sensor.enforcement = undo.enter_context(
-                    enforcing(
+                    Enforcement(
                         sensor.device, lambda line: sensor.queue.put(line, HTTP), mode=plan.mode, mode_file=plan.mode_file,
-                        list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                        level=lambda: level_of_all(plan) if holds_all else level_of(plan, learner),
+                        list_path=plan.list_path, proxies=plan.proxies,
+                        events=lambda: (level_of_all(plan) if holds_all else level_of(plan, learner)).packet,
                         is_proxied=learner.is_asked if learner is not None and holds_all else None,
                         block_unreadable=plan.block_unreadable,
                     )

@@ -10,10 +10,10 @@ Times are by the device's own clock; only where a line lies in the feed is by a 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from random import Random
 
-from producers.simulation import eve, sockets, truth
-from producers.simulation.connection import Connection
+from producers.simulation import eve, sockets
 from producers.simulation.dns import Lookup
 from producers.simulation.fleet import PROXIES, PROXIES_V6, PROXY_NAME, RESOLVER, Program, Remote, profile_of
 from producers.simulation.journal import DIRECT, PROXIED, SLICE, SOCKETS, SURICATA, Journal, Written
@@ -36,11 +36,32 @@ LOOKED_UP: Micros = 10_000
 STATS: Micros = 8 * MICROS
 
 
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One TCP connection as it really is, whichever sensor sees it."""
+
+    start: Micros
+    established: Micros
+    """0 when the other side refused."""
+    program: Program
+    pid: int
+    remote: Remote
+    port: int
+    wire: eve.Wire
+    cut: Micros
+    """From then on the sensor does not understand it."""
+    lag: Micros
+    """How much later than they happened its lines are written."""
+    odd: bool
+    """Some of its lines are late or doubled."""
+    requests: int = 0
+
+
 class Device:
     """Opens connections and writes its sensors' lines."""
 
     def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, keeps_truth: bool) -> None:
-        chance = Random(f"{world.seed}/{number}")
+        chance = Random(f"{world.seed}/{number}")  # noqa: S311  # a world is drawn from its seed
         self.draw = chance.random
         self.tally = tally
         self.profile = profile = profile_of(world, number, chance)
@@ -127,10 +148,8 @@ class Device:
         """Write a line of the network sensor, unless it is away; return whether it was written."""
         if at >= connection.cut or (self._lost and is_in(self._lost, at)):
             return False
-        if connection.odd:
-            self._put_oddly(SURICATA, at - self._skew + connection.lag, line)
-        else:
-            self._put(SURICATA, at - self._skew + connection.lag, line)
+        put = self._put_oddly if connection.odd else self._put
+        put(SURICATA, at - self._skew + connection.lag, line)
         return True
 
     def close(
@@ -201,7 +220,7 @@ class Device:
         listed: bool = False,
         inner_host: str = "",
     ) -> None:
-        """What was really asked, for the truth."""
+        """Record what was really asked, for the truth. Times are by the device's own clock but `at`, which is by a right one."""
         seq = connection.requests
         connection.requests = seq + 1
         self._requests += 1
@@ -209,22 +228,73 @@ class Device:
         self.tally["requests that no sensor could see"] += not seen
         if not self._truth:
             return
-        request = truth.request(
-            connection, self.profile, self._local(connection.remote).ip, at, method, host, port, url, status, verdict
-        )
-        request |= {
+        request: dict[str, object] = {
+            "device": self.name,
+            "client_ip": self._local(connection.remote).ip,
+            "client_port": connection.port,
+            "proxy_ip": connection.remote.ip,
+            "proxy_port": connection.remote.port,
+            "method": method,
+            "host": host,
+            "port": port,
+            "ts": sockets.stamp(at),
+            "status": status,
+            "verdict": verdict,
+            "proxy": connection.remote.kind,
+            "url": url,
+            "source": "simulation",
+            "pid": connection.pid,
+            "process": connection.program.name,
+            "user": self.profile.user,
+            "conn_start": sockets.stamp(connection.established),
+            "at": sockets.stamp(at - self._skew),
             "mode": str(self.mode(at)),
             "rid": f"{self.name}/{self._requests}",
             "scenario": scenario,
             "seq": seq,
+            "seen": seen,
+            "listed": listed,
+            **({"inner_host": inner_host} if inner_host else {}),
         }
-        request |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
         self.journal.record(at - self._skew, PROXIED, request)
+
+    def record_connect(
+        self,
+        connection: Connection,
+        at: Micros,
+        host: str,
+        status: int | None,
+        verdict: str,
+        scenario: str,
+        *,
+        seen: bool,
+        port: int = 443,
+        listed: bool = False,
+        inner_host: str = "",
+    ) -> None:
+        """Record a CONNECT, unless it was sent after the world's end."""
+        if at < self.end:
+            self.record_request(
+                connection, at, "CONNECT", host, port, f"{host}:{port}", status, verdict, scenario,
+                seen=seen, listed=listed, inner_host=inner_host,
+            )  # fmt: skip
 
     def record_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
         """A connection that went past the proxies, for the truth."""
         if self._truth:
-            connected = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
+            connected: dict[str, object] = {
+                "device": self.name,
+                "client_ip": self._local(connection.remote).ip,
+                "client_port": connection.port,
+                "server_ip": connection.remote.ip,
+                "server_port": connection.remote.port,
+                "host": host,
+                "t0": at / MICROS,
+                "t1": end / MICROS,
+                "pid": connection.pid,
+                "process": connection.program.name,
+                "at": sockets.stamp(at - self._skew),
+            }
             self.journal.record(at - self._skew, DIRECT, connected)
 
     def look_up(self, at: Micros, name: str, address: str) -> None:
@@ -270,33 +340,24 @@ class Device:
     def _kernel(self, connection: Connection, end: Micros) -> None:
         """Write the endpoint records: one if it was over quickly, else one at the beginning and one at the end."""
         start, established, remote = connection.start, connection.established, connection.remote
-        head = sockets.head(
-            self.name,
-            connection.pid,
-            connection.program.name,
-            self._local(remote).ip,
-            connection.port,
-            remote,
-        )
+        process, local_ip = connection.program.name, self._local(remote).ip
+        head = sockets.head(self.name, connection.pid, process, local_ip, connection.port, remote)
         attempted = sockets.stamp(start)
         if not established:
-            self._kernel_line(connection, end, sockets.failed(head, attempted, sockets.stamp(end)))
+            self._kernel_line(connection, end, sockets.record(head, "failed", attempted, close=sockets.stamp(end)))
             return
         opened = sockets.stamp(established)
         if end - established > FOLDED or end >= self.end:
             if established - start > FOLDED:
-                self._kernel_line(connection, start, sockets.attempted(head, attempted))
-            self._kernel_line(connection, established, sockets.established(head, attempted, opened))
+                self._kernel_line(connection, start, sockets.record(head, "open", attempted))
+            self._kernel_line(connection, established, sockets.record(head, "success", attempted, opened))
         if end < self.end:
-            self._kernel_line(connection, end, sockets.closed(head, attempted, opened, sockets.stamp(end)))
+            self._kernel_line(connection, end, sockets.record(head, "success", attempted, opened, sockets.stamp(end)))
 
     def _kernel_line(self, connection: Connection, at: Micros, line: str) -> None:
         if at < self.end and not (self._kernel_lost and is_in(self._kernel_lost, at)):
-            arrives = at - self._skew + (connection.lag >> 3)
-            if connection.odd:
-                self._put_oddly(SOCKETS, arrives, line)
-            else:
-                self._put(SOCKETS, arrives, line)
+            put = self._put_oddly if connection.odd else self._put
+            put(SOCKETS, at - self._skew + (connection.lag >> 3), line)
 
     def _wire(self, remote: Remote, port: int, start: Micros) -> eve.Wire:
         return eve.Wire(self._tail, self.interface, self._flow_id(), self._pair(remote), port, start + 40)

@@ -49,11 +49,6 @@ def stamp(at: Micros) -> str:
     return f"{second(at // MICROS)}.{at % MICROS:06d}+0000"
 
 
-def community_id(local: Remote, port: int, other: Remote, protocol: int = TCP) -> str:
-    """Community ID version 1 of a flow, as the specification by Corelight makes it."""
-    return Pair(local, other).community_id(port, protocol)
-
-
 class Pair:
     """Two hosts that talk: what the records of all flows between them share."""
 
@@ -69,7 +64,7 @@ class Pair:
         self._packed = b"\0\0" + ordered[0].packed_ip + ordered[1].packed_ip
 
     def community_id(self, port: int, protocol: int = TCP) -> str:
-        """Community ID of a flow from this port."""
+        """Return the Community ID version 1 of a flow from this port (specification by Corelight)."""
         from_port, to_port = port, self.other.port
         if self._other_first or (from_port > to_port and self.local.packed_ip == self.other.packed_ip):
             from_port, to_port = to_port, from_port

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from producers.simulation.connection import Connection
-from producers.simulation.device import Device
+from producers.simulation.device import Connection, Device
 from schemas.clock import MICROS
 from schemas.events import Micros
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from producers.simulation import eve
-from producers.simulation.connection import Connection
-from producers.simulation.device import Device
+from producers.simulation.device import Connection, Device
 from producers.simulation.exchanges import HTTP, TUNNELLED, ask, length, plain_exchange
 from producers.simulation.fleet import LISTED, TOOLS, Listed, Program, Remote
 from producers.simulation.traffic import Ending, keep_alive
@@ -82,11 +81,7 @@ def _try_listed(device: Device, start: Micros, listed: Listed, program: Program,
     device.tally["connections: listed_tunnel"] += 1
 
     def record_request(status: int | None, verdict: str, *, seen: bool) -> None:
-        if asked < device.end:
-            device.record_request(
-                connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "listed_tunnel", seen=seen,
-                listed=True,
-            )  # fmt: skip
+        device.record_connect(connection, asked, host, status, verdict, "listed_tunnel", seen=seen, listed=True)
 
     blocks, with_verdict = mode is ProtectionMode.BLOCK, mode is not ProtectionMode.OFF
     if blocks and listed.connect != "alert":

@@ -16,24 +16,10 @@ def head(device: str, pid: int, process: str, local_ip: str, local_port: int, re
     )
 
 
-def attempted(head: str, attempt: str) -> str:
-    """Return the record of a connection without an answer so far."""
-    return f'{head}open", "ts_attempt": "{attempt}", "ts_established": null, "ts_closed": null}}'
-
-
-def failed(head: str, attempt: str, close: str) -> str:
-    """The other side refused."""
-    return f'{head}failed", "ts_attempt": "{attempt}", "ts_established": null, "ts_closed": "{close}"}}'
-
-
-def established(head: str, attempt: str, establish: str) -> str:
-    """The other side answered."""
-    return f'{head}success", "ts_attempt": "{attempt}", "ts_established": "{establish}", "ts_closed": null}}'
-
-
-def closed(head: str, attempt: str, establish: str, close: str) -> str:
-    """It is over."""
-    return f'{head}success", "ts_attempt": "{attempt}", "ts_established": "{establish}", "ts_closed": "{close}"}}'
+def record(head: str, result: str, attempt: str, establish: str = "", close: str = "") -> str:
+    """Return a record; `result` is open (no answer so far), failed (refused) or success. Times are "" until they are known."""
+    times = (f'"{time}"' if time else "null" for time in (establish, close))
+    return '{}{}", "ts_attempt": "{}", "ts_established": {}, "ts_closed": {}}}'.format(head, result, attempt, *times)
 
 
 def stamp(at: Micros) -> str:

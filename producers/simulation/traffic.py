@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from producers.simulation import eve
-from producers.simulation.connection import Connection
-from producers.simulation.device import LOOKED_UP, Device
+from producers.simulation.device import LOOKED_UP, Connection, Device
 from producers.simulation.exchanges import HTTP, TLS, TUNNELLED, ask, length, plain_exchange
 from producers.simulation.fleet import (
     AGENT,
@@ -79,10 +78,7 @@ def tunnel(
     hello = answered + 900 + int(draw() * 4_000)
     if hello < device.end:
         device.emit(connection, hello, wire.tls(hello, host, tunnelled=True))
-    if asked < device.end:
-        device.record_request(
-            connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", scenario, seen=seen
-        )
+    device.record_connect(connection, asked, host, 200, "allowed", scenario, seen=seen)
     end = hello + length(device)
     device.close(connection, end, TUNNELLED, 2_600 + int(draw() * 3_000), 3_700 + int(draw() * 90_000))
     device.tally[f"connections: {scenario}"] += 1
@@ -146,10 +142,7 @@ def plain_in_tunnel(device: Device, start: Micros) -> None:
     asked, at = ask(device, connection.established)
     line = connection.wire.http(at, 0, eve.connect(host, 80, program.agent, 200))
     seen = device.emit(connection, at, line)
-    if asked < device.end:
-        device.record_request(
-            connection, asked, "CONNECT", host, 80, f"{host}:80", 200, "allowed", "plain_in_tunnel", seen=seen
-        )
+    device.record_connect(connection, asked, host, 200, "allowed", "plain_in_tunnel", seen=seen, port=80)
     for tx in range(1 + int(draw() * 3)):
         _, at = ask(device, at)
         (path, kind), size = PATHS[int(draw() * len(PATHS))], 50 + int(draw() * 5_000)

@@ -21,11 +21,8 @@ def asked_to_log_in(device: Device, start: Micros) -> None:
         asked, at = ask(device, at)
         line = connection.wire.http(at, tx, eve.connect(host, 443, program.agent, status))
         seen = device.emit(connection, at, line)
-        if asked < device.end:
-            verdict = "auth_required" if status == 407 else "allowed"
-            device.record_request(
-                connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "log_in", seen=seen
-            )
+        verdict = "auth_required" if status == 407 else "allowed"
+        device.record_connect(connection, asked, host, status, verdict, "log_in", seen=seen)
     device.close(connection, at + length(device), HTTP, 3_407, 7_861)
     device.tally["connections: log_in"] += 1
 
@@ -42,11 +39,8 @@ def refused(device: Device, start: Micros) -> None:
         asked, answered = ask(device, connection.established)
         line = connection.wire.http(answered, 0, eve.connect(host, 443, program.agent, status))
         seen = device.emit(connection, answered, line)
-        if asked < device.end:
-            verdict = "denied" if status == 403 else "failed"
-            device.record_request(
-                connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "refused", seen=seen
-            )
+        verdict = "denied" if status == 403 else "failed"
+        device.record_connect(connection, asked, host, status, verdict, "refused", seen=seen)
         end = answered + 500 + int(draw() * 20_000)
         device.close(connection, end, HTTP, 480, 3_600)
         device.tally["connections: refused"] += 1
@@ -63,10 +57,7 @@ def unanswered(device: Device, start: Micros) -> None:
     asked, _ = ask(device, connection.established)
     end = asked + int((2 + 28 * draw()) * MICROS)
     seen = device.close(connection, end, HTTP, 380, 140, unanswered=eve.connect(host, 443, program.agent, None))
-    if asked < device.end:
-        device.record_request(
-            connection, asked, "CONNECT", host, 443, f"{host}:443", None, "aborted", "unanswered", seen=seen
-        )
+    device.record_connect(connection, asked, host, None, "aborted", "unanswered", seen=seen)
     device.tally["connections: unanswered"] += 1
 
 
@@ -88,12 +79,8 @@ def same_port(device: Device, start: Micros) -> None:
         if lost:
             exchange, seen = eve.get(host, url, program.agent, kind, None, 0), False
         else:
-            seen = device.emit(
-                connection,
-                answered,
-                connection.wire.http(answered, 0, eve.get(host, url, program.agent, kind, 200, 153)),
-            )
-            exchange = ""
+            line = connection.wire.http(answered, 0, eve.get(host, url, program.agent, kind, 200, 153))
+            exchange, seen = "", device.emit(connection, answered, line)
         late = device.close(connection, end, HTTP, 372, 452, state=eve.RESET, logged=again, unanswered=exchange)
         if asked < device.end:
             status, verdict = (None, "aborted") if lost else (200, "allowed")
@@ -115,20 +102,7 @@ def fronted(device: Device, start: Micros) -> None:
     hello = answered + 900 + int(draw() * 4_000)
     if hello < device.end:
         device.emit(connection, hello, connection.wire.tls(hello, inner, tunnelled=True))
-    if asked < device.end:
-        device.record_request(
-            connection,
-            asked,
-            "CONNECT",
-            host,
-            443,
-            f"{host}:443",
-            200,
-            "allowed",
-            "fronted",
-            seen=seen,
-            inner_host=inner,
-        )
+    device.record_connect(connection, asked, host, 200, "allowed", "fronted", seen=seen, inner_host=inner)
     device.close(connection, hello + length(device), TUNNELLED, 2_722, 9_000)
     device.tally["connections: fronted"] += 1
 
@@ -140,10 +114,7 @@ def encrypted(device: Device, start: Micros) -> None:
     connection = device.connect(start, TLS_PROXY, program)
     hello, asked = ask(device, connection.established)
     device.emit(connection, hello, connection.wire.tls(hello, PROXY_NAME, tunnelled=False))
-    if asked < device.end:
-        device.record_request(
-            connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "tls_to_proxy", seen=False
-        )
+    device.record_connect(connection, asked, host, 200, "allowed", "tls_to_proxy", seen=False)
     device.close(connection, asked + length(device), TLS, 3_100, 9_900)
     device.tally["connections: tls_to_proxy"] += 1
 

@@ -8,17 +8,64 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from producers.simulation.device import Device
-from producers.simulation.errands import ERRANDS, LINES_PER_ERRAND
 from producers.simulation.journal import DIRECT, PROXIED, SLICE, TimedTruth, Written
+from producers.simulation.protection import listed_plain, listed_tunnel
 from producers.simulation.settings import SimulatedLine, WorldSettings
-from producers.simulation.traffic import older_tunnel
+from producers.simulation.traffic import (
+    address_asked,
+    direct_http,
+    direct_tls,
+    older_tunnel,
+    one_keep_alive,
+    one_tunnel,
+    page,
+    plain_in_tunnel,
+    stranger,
+)
+from producers.simulation.troubles import (
+    asked_to_log_in,
+    encrypted,
+    fronted,
+    refused,
+    same_port,
+    silent,
+    unanswered,
+    unreachable,
+)
 from schemas.clock import MICROS
 from schemas.events import Micros
 
 OLDER_SHARE = 0.25
 """Devices with a tunnel that is older than their sensors."""
+Errand = Callable[[Device, Micros], None]
+"""What is done on a device from a time on."""
 
-Record = Callable[[dict[str, object]], None]
+_SHARES: tuple[tuple[Errand, int], ...] = (
+    (page, 350),
+    (one_tunnel, 230),
+    (one_keep_alive, 130),
+    (direct_tls, 90),
+    (direct_http, 30),
+    (listed_tunnel, 40),
+    (listed_plain, 25),
+    (asked_to_log_in, 20),
+    (refused, 20),
+    (plain_in_tunnel, 15),
+    (address_asked, 10),
+    (same_port, 8),
+    (fronted, 6),
+    (silent, 6),
+    (unreachable, 6),
+    (unanswered, 5),
+    (stranger, 6),
+    (encrypted, 3),
+)
+_ERRANDS: tuple[Errand, ...] = tuple(errand for errand, share in _SHARES for _ in range(share))
+"""One drawn from it is one errand in its due share."""
+_LINES_PER_ERRAND = 14.0
+"""On average, flow records included."""
+
+Record = Callable[[dict[str, object]], object]
 
 
 class Stream(NamedTuple):
@@ -115,7 +162,7 @@ class _Resident:
             Stream("suricata", f"{device.name}:/var/log/suricata/eve.json"),
         )
         lines_per_sec = settings.lines_per_sec / settings.devices * device.profile.activity
-        self._gap = 2 * LINES_PER_ERRAND / lines_per_sec * MICROS
+        self._gap = 2 * _LINES_PER_ERRAND / lines_per_sec * MICROS
         self._begin = settings.begin + device.profile.skew
         self._next = self._begin + int(device.draw() * self._gap)
         if device.draw() < OLDER_SHARE:
@@ -125,6 +172,6 @@ class _Resident:
         """What its sensors wrote in this slice."""
         device, until = self.device, self._begin + (index + 1) * SLICE
         while self._next < until and self._next < device.end:
-            ERRANDS[int(device.draw() * len(ERRANDS))](device, self._next)
+            _ERRANDS[int(device.draw() * len(_ERRANDS))](device, self._next)
             self._next += 1 + int(device.draw() * self._gap)
         return device.written(index)

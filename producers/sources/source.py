@@ -126,6 +126,15 @@ def changed_at(status: os.stat_result) -> Micros:
     return status.st_mtime_ns // 1_000 if stat.S_ISREG(status.st_mode) else 0
 
 
+def file_stamp(path: str | Path) -> tuple[int, int, int, int] | None:
+    """Return values that differ once a file's content changed: device, inode, size, time; None if it is inaccessible."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Line(NamedTuple):
     """One line without its newline, and its origin, as the merge, the batcher and the positions need it."""
 

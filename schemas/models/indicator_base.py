@@ -82,7 +82,7 @@ class IndicatorBase(_Entry):
             now=0,
         )
         if isinstance(made, Refused):
-            raise ValueError(made.in_words())
+            raise ValueError(made.in_words())  # noqa: TRY004  # pydantic reports only a ValueError as invalid input
         return handler({**msgspec.structs.asdict(made), "expires": typed.expires})
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_settings import NoDecode
 
-from schemas.address import canonical_ip, split_authority
+from schemas.address import canonical_ip, split_authority, unmapped_network
 
 
 class Section(BaseModel):
@@ -35,8 +35,7 @@ def network(entry: str) -> IPv4Network | IPv6Network:
         raise ValueError(
             f'"{entry}" is not an address or a network; write 10.1.0.7, 10.1.0.0/16 or 2001:db8::/32, without host bits'
         ) from None
-    mapped = getattr(found.network_address, "ipv4_mapped", None)
-    return ip_network(f"{mapped}/{found.prefixlen - 96}") if mapped and found.prefixlen >= 96 else found
+    return unmapped_network(found)
 
 
 def proxy_address(entry: str) -> tuple[str, int, str]:
@@ -49,3 +48,13 @@ def proxy_address(entry: str) -> tuple[str, int, str]:
         return canonical_ip(host), port, name if sign else ""
     except ValueError:
         raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
+
+
+def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in given:
+        proxy_address(entry)
+    return given
+
+
+Proxies = Annotated[CommaList, AfterValidator(_proxies)]
+"""Several proxies, each as `proxy_address` reads it."""

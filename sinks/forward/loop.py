@@ -13,7 +13,7 @@ import threading
 import time
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from common.group_lag import Place
 from schemas.events import Reject
@@ -24,7 +24,7 @@ from sinks.forward.pending import PendingAlerts
 from sinks.forward.queues import Item
 from sinks.forward.sender import Sender
 from sinks.forward.target import Answer, Target
-from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember, start_of
+from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember, commit_error, is_usual
 from sinks.rejects import RejectsProducer
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,6 @@ COMMIT_ANSWER_SECS_MAX = 30.0
 SENDING_SECS_MAX = 4.0
 LEAVING_SECS_MAX = 1.0
 """Longest wait of a stop: for the requests under way (`SENDING_SECS_MAX`), then for leaving the group."""
-
-_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
-"""Commit errors of ordinary membership changes."""
 
 
 class Forwarder(GroupMember):
@@ -61,7 +58,7 @@ class Forwarder(GroupMember):
         """Monotonic time at which the commit under way was sent; None if there is none."""
         self._commit_at = 0.0
         super().__init__(settings.kafka, settings.forward, "forwarder", "forward", self._on_commit)
-        self._senders = [
+        self._threads = self._senders = [
             Sender(self.pending, target, self._reroute, settings.forward.retry_secs_max) for _ in range(target.parallel)
         ]
 
@@ -76,16 +73,6 @@ class Forwarder(GroupMember):
         return self.pending.sent + self.pending.refused, self.pending.retries.total()
 
     @property
-    def failing_since(self) -> float | None:
-        """Monotonic time since which an alert cannot be sent; None if all can."""
-        return min((since for sender in self._senders if (since := sender.failing_since) is not None), default=None)
-
-    @property
-    def failed_at(self) -> float:
-        """Monotonic time of the last failed try."""
-        return max(sender.failed_at for sender in self._senders)
-
-    @property
     def is_misconfigured(self) -> bool:
         """The receiver refuses until an operator acts."""
         return any(sender.answer is Answer.MISCONFIGURED for sender in self._senders)
@@ -93,9 +80,7 @@ class Forwarder(GroupMember):
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then end within six seconds. Raises errors that cannot be retried."""
         self._stop = stop
-        self._consumer.subscribe(
-            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._subscribe([self.topic])
         for sender in self._senders:
             sender.start()
         try:
@@ -103,17 +88,13 @@ class Forwarder(GroupMember):
                 self._step()
         finally:
             self.pending.stop()
-            deadline = time.monotonic() + SENDING_SECS_MAX
-            for sender in self._senders:
-                sender.join(max(0.0, deadline - time.monotonic()))
+            self._join(SENDING_SECS_MAX)
             # Leaving the group commits a last time.
             self._leave(LEAVING_SECS_MAX)
             self._rejects.close()
 
     def _step(self) -> None:
-        for sender in self._senders:
-            if sender.failure is not None:
-                raise sender.failure
+        self._raise_failure()
         self._pause_while_full()
         for message in self._consumer.consume(MESSAGES_MAX, POLL_SECS):
             self._take(message)
@@ -184,38 +165,21 @@ class Forwarder(GroupMember):
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._sent_at = None
-        if trouble := error or next((place.error for place in partitions if place.error), None):
-            if trouble.code() not in _USUAL_ERRORS:
+        if trouble := commit_error(error, partitions):
+            if not is_usual(trouble):
                 self.commit_failures += 1
                 self._warn("offsets could not be committed, will retry", str(trouble))
             return
         self._committed |= {place.partition: place.offset for place in partitions if place.partition in self._own}
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        known = self._committed_offsets(partitions)
-        if known is None:
-            return
-        for place in known:
-            self.pending.begin(place.partition, place.offset)
-            self._own = self._own | {place.partition}
-        consumer.incremental_assign([start_of(place) for place in known])
-        self.joined = True
-        log.info("partitions assigned", extra={"partitions": len(partitions)})
+    def _adopt(self, place: TopicPartition) -> None:
+        self.pending.begin(place.partition, place.offset)
+        self._own = self._own | {place.partition}
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self._commit({place.partition for place in partitions})
-        self._release(partitions)
-        log.info("partitions revoked", extra={"partitions": len(partitions)})
-
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self.joined = False
-        self._release(partitions)
-        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
-
-    def _release(self, partitions: list[TopicPartition]) -> None:
+    def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         gone = {place.partition for place in partitions}
+        if not lost:
+            self._commit(gone)
         if paused := gone & self._paused:
             # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver
             # nothing.

@@ -22,7 +22,10 @@ def served_pages(settings: ForwardSettings, forwarder: Forwarder, looks: Looks) 
         "forward",
         settings,
         lambda: forward_families(forwarder, looks),
-        lambda: health.facts_of(forwarder, looks, "the receiver has not taken an alert", STANDING_SECS_MAX),
+        forwarder,
+        looks,
+        "the receiver has not taken an alert",
+        STANDING_SECS_MAX,
     )
 
 

@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
-import time
 from collections.abc import Callable
 
-from common.throttle import Throttle
 from sinks.base import SinkBusy
 from sinks.forward.pending import PendingAlerts
 from sinks.forward.queues import Item
 from sinks.forward.target import Answer, Reply, Target
+from sinks.sending import SendingThread
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECS_FIRST = 0.25
-WARN_SECS = 10.0
-"""Shortest interval between two log entries about errors."""
 
 Reroute = Callable[[Item, str], None]
 """Puts an alert on the rejects topic, with the reason. Raises SinkBusy."""
 
 
-class Sender(threading.Thread):
+class Sender(SendingThread):
     """One of the sending threads."""
 
     def __init__(self, pending: PendingAlerts, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
-        super().__init__(name="forward-sender", daemon=True)
-        self.failing_since: float | None = None
-        """Monotonic time since which the current alert cannot be sent; None if it can."""
-        self.failed_at = float("-inf")
-        """Monotonic time of the last failed try."""
+        super().__init__("forward-sender")
         self.answer: Answer | None = None
         """Answer to the last failed try, while the current alert is not delivered."""
-        self.failure: BaseException | None = None
-        """Unexpected exception that ended the thread."""
         self._pending = pending
         self._target = target
         self._reroute = reroute
         self._retry_secs_max = retry_secs_max
-        self._throttle = Throttle(WARN_SECS)
 
     def run(self) -> None:
         """Send until there are no more messages because the forwarder stops."""
@@ -65,7 +54,7 @@ class Sender(threading.Thread):
                 return
             self._note(item, reply)
             # Randomise the pause, so that the senders do not all retry at the same moment.
-            self._pending.stopping.wait(pause * random.uniform(0.5, 1.0))
+            self._pending.stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # it is no secret
             pause = min(2 * pause, self._retry_secs_max)
         self.failing_since = self.answer = None
 
@@ -84,8 +73,7 @@ class Sender(threading.Thread):
         return reply
 
     def _note(self, item: Item, reply: Reply) -> None:
-        self.failed_at = time.monotonic()
-        self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
+        self._note_failure()
         self.answer = reply.answer
         self._pending.again(reply.answer, reply.pause_secs)
         if reply.answer is Answer.MISCONFIGURED:

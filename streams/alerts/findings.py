@@ -82,8 +82,9 @@ def kind_of(flags: int) -> AlertKind:
 
 def findings(device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> list[Finding]:
     """Return all findings of a connection."""
-    found = [_of_verdicts(device, connection, group) for group in groups]
-    if connection.hits or any(destination.hits for destination in connection.destinations):
+    found = [_of_verdicts(device, connection, group) for group in groups] if groups else []
+    matched = [destination for destination in connection.destinations if destination.hits]
+    if matched or connection.hits:
         found += _not_enforced(device, route, connection, groups)
     if connection.connect and connection.names and route.proxied:
         found += _mismatches(connection)
@@ -190,9 +191,7 @@ def _verdicts_among_hits(route: Route, connection: Connection, groups: list[Verd
     for guess in connection.guesses:
         for sensor, host in {(hit.sensor, hit.host) for hit in hits}:
             # A verdict on the remote address of a direct connection covers all requests on it.
-            found[sensor, host, day_of(guess.at)] += guess.counted and (
-                host == guess.host or route.remote_ip == guess.host
-            )
+            found[sensor, host, day_of(guess.at)] += guess.counted and guess.host in (host, route.remote_ip)
     return found
 
 

@@ -34,7 +34,7 @@ def fits(connection: Connection, entry: AccessLogEntry, clocks: Micros = CLOCKS)
     ended, ends = connection.ended, max(clocks, ENDS)
     if ended and (entry.started > ended + clocks or entry.at > ended + ends):
         return False
-    if ended and entry.tunnel and entry.at < ended - ends:
+    if entry.tunnel and entry.at < ended - ends:
         return False
     if connection.endpoint is not None:
         return entry.started >= connection.endpoint.started - clocks
@@ -65,7 +65,7 @@ def entries_of(connection: Connection, destination: Destination) -> list[AccessL
     dropped if there are more entries than requests, because some then belong to another connection.
     """
     about = [entry for entry in connection.log_entries if is_about(entry, destination)]
-    if not all(entry.port for entry in about) and ports_of(connection, destination) > 1:
+    if ports_of(connection, destination) > 1:
         about = [entry for entry in about if entry.port]
     sure = [entry for entry in about if entry.sure and fits(connection, entry)]
     vague = [entry for entry in about if not entry.sure and fits_request(connection, destination, entry)]
@@ -86,7 +86,7 @@ def upstream_of(entries: list[AccessLogEntry]) -> str:
 
 def bytes_of(entries: list[AccessLogEntry], requests: int) -> tuple[int | None, int | None]:
     """Return the bytes sent and received; None for each that is unknown, and for both if a request has no entry."""
-    if not entries or len(entries) < requests:
+    if len(entries) < requests:
         return None, None
     sent, received = [entry.sent for entry in entries], [entry.received for entry in entries]
     return None if -1 in sent else sum(sent), None if -1 in received else sum(received)

@@ -72,25 +72,21 @@ def flow_name(connection: Connection) -> str:
 
 
 def outcome_of(flags: int) -> Outcome:
-    """Return the outcome of requests with these bits; a block takes precedence over all others."""
+    """Return the outcome of requests with these bits: the first of `_BY_PRECEDENCE` whose bit is set."""
     return _OUTCOMES[flags]
 
 
-def _outcome(flags: int) -> Outcome:
-    if flags & BLOCKED:
-        return Outcome.BLOCKED
-    if flags & BYPASSED:
-        return Outcome.BYPASSED
-    if flags & WARNED:
-        return Outcome.WARNED
-    if flags & AUDITED:
-        return Outcome.AUDITED
-    if flags & REACHED:
-        return Outcome.ALLOWED
-    return Outcome.FAILED if flags & FAILED else Outcome.UNKNOWN
-
-
-_OUTCOMES = tuple(_outcome(flags) for flags in range(128))
+_BY_PRECEDENCE = (
+    (BLOCKED, Outcome.BLOCKED),
+    (BYPASSED, Outcome.BYPASSED),
+    (WARNED, Outcome.WARNED),
+    (AUDITED, Outcome.AUDITED),
+    (REACHED, Outcome.ALLOWED),
+    (FAILED, Outcome.FAILED),
+)
+_OUTCOMES = tuple(
+    next((outcome for bit, outcome in _BY_PRECEDENCE if flags & bit), Outcome.UNKNOWN) for flags in range(128)
+)
 
 
 def tunnel_end(connection: Connection) -> Destination | None:
@@ -209,7 +205,7 @@ def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> boo
 
 def uses_tls_to_proxy(connection: Connection) -> bool:
     """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
-    return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.names))
+    return not connection.connect and (connection.tls or any(i.outer for i in connection.names))
 
 
 def direct_name(connection: Connection) -> str:

@@ -170,6 +170,6 @@ def _queue_rows(device: Device, before: tuple[Span, ...]) -> bool:
     known = set(before)
     there = {span.since for span in after}
     device.mode_rows += [(span, ModeStatus.KNOWN, state.modes_version) for span in after if span not in known]
-    gone = [span for span in before if span.since not in there and span.since >= (after[0].since if after else 0)]
+    gone = [span for span in before if span.since not in there and span.since >= after[0].since]
     device.mode_rows += [(span, ModeStatus.WITHDRAWN, state.modes_version) for span in gone]
     return True

@@ -46,10 +46,10 @@ def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
     end = tunnel_end(connection) if route.proxied else None
     flow = flow_name(connection)
     found = []
-    for ordinal, verdicts in enumerate(tunnels or [on_names[:1]] * bool(on_names)):
-        first = verdicts[0]
-        if not tunnels or verdicts is tunnels[-1]:
-            verdicts = [*verdicts, *(one for one in on_names if one is not first)]  # The last tunnel's names.
+    for ordinal, tunnel in enumerate(tunnels or [on_names[:1]] * bool(on_names)):
+        first, verdicts = tunnel[0], tunnel
+        if not tunnels or tunnel is tunnels[-1]:
+            verdicts = [*tunnel, *(one for one in on_names if one is not first)]  # The last tunnel's names.
         host, port = first.host, first.port
         if end is not None and (not host or not port):
             host, port = host or end.host, port or end.port

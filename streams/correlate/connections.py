@@ -34,46 +34,52 @@ class ConnectionTable(ConnectionLifecycle):
         connections = device.connections_of(key)
         if connections is None:
             key, connections = self._turned(device, flow)
-        connection = None
-        if connections is not None:
-            for known in connections:
-                if known.flow_id == flow_id and (flow_id or (known.endpoint is None and known.late is None)):
-                    connection = known
-                    break
-        if connection is None and connections is not None:
-            connection = next(
-                (c for c in connections if flow_id in c.flow_ids and (flow_id or _only_it(connections, c, at))), None
-            )
-            if connection is not None:
-                flow_id = connection.flow_id  # The first sensor's id of the flow.
-        if connection is None:
-            kind = kind_of_flow(event)
-            if connections is not None:
-                connection = endpoint_for_flow(connections, at, started, kind)
-            if connection is None:
-                connection = self.new(device, key, connections, at, self.lateness)
-                gone = None
-                if device.departed or state.forgotten_until:
-                    since, until = since or at, until or at
-                    gone = self._gone(device, key, connections or [], flow_id, kind, started, since, until)
-                if gone is not None:
-                    connection.flow_id, connection.flow_kinds = flow_id, (kind,)
-                    connection.first = min(at, state.event_time)
-                    self.mark_late(device, connection, gone)
-                    return key, connection
-            if connection.sent and flow_id and any(d.sent for d in connection.destinations):
-                connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
-            if flow_id and connection.first:
-                reported_by_another(connection)
-            connection.flow_id, connection.flow_kinds = flow_id, (kind, *connection.flow_kinds[1:])
-            if started:
-                connection.flow_started = connection.flow_started or started
+        for connection in connections or ():
+            if connection.flow_id == flow_id and (flow_id or (connection.endpoint is None and connection.late is None)):
+                break
+        else:
+            found = None if connections is None else _of_further_sensor(connections, flow_id, at)
+            if found is None:
+                found, is_late = self._of_new_flow(device, event, key, connections, started, since, until)
+                if is_late:
+                    return key, found
+            connection = found
         at = min(at, state.event_time)  # Cap times ahead of the device's clock: they are not trusted.
         if not connection.first or (at < connection.first and not connection.decided):
             connection.first = at
         if connections is not None and len(connections) > 1 and not connection.decided and not connection.held:
             connection.held = not connection.rows_left and may_have_twin(connections, connection)
         return key, connection
+
+    def _of_new_flow(
+        self,
+        device: Device,
+        event: FlowEvidence,
+        key: str,
+        connections: TupleConnections | None,
+        started: Micros,
+        since: Micros,
+        until: Micros,
+    ) -> tuple[Connection, bool]:
+        """Match a new flow to an endpoint record, or create its connection; also return whether it is late evidence."""
+        flow_id, kind, at = event.flow.id, kind_of_flow(event), event.at
+        connection = None if connections is None else endpoint_for_flow(connections, at, started, kind)
+        if connection is None:
+            connection = self.new(device, key, connections, at, self.lateness)
+            since, until = since or at, until or at
+            gone = self._gone(device, key, connections or [], flow_id, kind, started, since, until)
+            if gone is not None:
+                connection.flow_id, connection.flow_kinds = flow_id, (kind,)
+                connection.first = min(at, device.state.event_time)
+                self.mark_late(device, connection, gone)
+                return connection, True
+        if connection.sent and flow_id and any(d.sent for d in connection.destinations):
+            connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
+        if flow_id and connection.first:
+            reported_by_another(connection)
+        connection.flow_id, connection.flow_kinds = flow_id, (kind, *connection.flow_kinds[1:])
+        connection.flow_started = connection.flow_started or started
+        return connection, False
 
     def _turned(self, device: Device, flow: Flow) -> tuple[str, TupleConnections | None]:
         """Return the 5-tuple of a new flow, client first, and its connections; None without any.
@@ -158,7 +164,7 @@ class ConnectionTable(ConnectionLifecycle):
         if known is None and len(proxies) >= PROXIES_MAX:
             device.state.counts.count(entry_of(Count.PROXIES_NOT_LEARNT))
         elif known is None or (answered and not known):
-            proxies[remote] = answered or bool(known)
+            proxies[remote] = answered
             self.recheck(device, remote_ip)
 
     def mode_history_changed(self, device: Device) -> None:
@@ -167,6 +173,12 @@ class ConnectionTable(ConnectionLifecycle):
         device.unattributed_changed = True
         for key in device.alerts:
             reopen(device, key)
+
+
+def _of_further_sensor(connections: TupleConnections, flow_id: str, at: Micros) -> Connection | None:
+    """Return the connection that has this flow id as that of a further sensor, or None."""
+    found = (c for c in connections if flow_id in c.flow_ids and (flow_id or _only_it(connections, c, at)))
+    return next(found, None)
 
 
 def _only_it(connections: TupleConnections, connection: Connection, at: Micros) -> bool:

@@ -58,6 +58,6 @@ def supersede(weak: Destination) -> None:
 
 def retract_log_entries(connection: Connection) -> None:
     """Supersede destinations that only a proxy's log named if no access-log entry fits the connection any more."""
-    for destination in connection.destinations if connection.log_entries else ():
+    for destination in connection.destinations:
         if destination.by == BY_PROXY_LOG and not entries_of(connection, destination):
             supersede(destination)

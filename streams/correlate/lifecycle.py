@@ -203,7 +203,6 @@ class ConnectionLifecycle(Routes):
         else:
             one.swap_flow(other)
         for connection in (one, other):
-            retract_log_entries(connection)
             self.ended(device, key, connection)
         self.changed(device, key)
 
@@ -246,12 +245,14 @@ class ConnectionLifecycle(Routes):
         connection.decided = True
         if connection.first and connection.late is None and self._was_a_view(device, key, connection):
             return
-        for flow in list(device.connections_of(key) or ()):
+        connections = device.connections_of(key)
+        assert connections, "a 5-tuple in the state has connections"
+        for flow in list(connections):
             if flow is connection or (connection.endpoint is not None and flow.endpoint is None and not flow.held):
                 self.join_late(device, key, flow)
         if device.departed and connection.endpoint is None and connection.flow_started and not connection.sent:
             self._recognise(device, key, connection)
-        for left in device.connections_of(key) or ():
+        for left in connections:
             if left.decided:
                 self.promote(device, key, left)
         self.changed(device, key)
@@ -331,10 +332,12 @@ class ConnectionLifecycle(Routes):
         Entries later than the end are not about the connection. An ended connection rests for the linger instead of the
         idle time.
         """
-        retract_log_entries(connection)
-        due = _rest_until(max(connection.last, connection.ended) + self.linger)
-        if connection.decided and connection.ended and due < connection.due:
-            self.wake_at(device, key, connection, due)
+        if connection.log_entries:
+            retract_log_entries(connection)
+        if connection.decided and (ended := connection.ended):
+            due = _rest_until(max(connection.last, ended) + self.linger)
+            if due < connection.due:
+                self.wake_at(device, key, connection, due)
 
     def wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
         """Set the timer of a connection to this second, and cancel its earlier one."""
@@ -383,15 +386,16 @@ class ConnectionLifecycle(Routes):
                 self._decide(device, key, connection)
                 if connection not in connections:
                     continue  # It was merged into another connection.
-            since = max(connection.last, min(connection.ended, connection.last + self.idle))
-            rests_until = since + (self._linger(device, connection) if connection.ended else self.idle)
+            ended = connection.ended
+            since = max(connection.last, min(ended, connection.last + self.idle))
+            rests_until = since + (self._linger(device, connection) if ended else self.idle)
             if now < rests_until:
                 self.wake_at(device, key, connection, _rest_until(rests_until))
                 changed = True
             elif quiet and now < since + self.idle:
                 device.parked[key] = None
             else:
-                self._leave(device, key, connection, _ENDED if connection.ended else _IDLE)
+                self._leave(device, key, connection, _ENDED if ended else _IDLE)
                 changed = True
         if key in device.connections and key not in device.dirty:
             device.rest(key)

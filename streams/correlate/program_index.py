@@ -19,9 +19,8 @@ connections."""
 
 
 def list_program(device: Device, key: str, process: Process) -> None:
-    """Add a 5-tuple under the process's name and PID if the index exists."""
-    if device.programs is None:
-        return
+    """Add a 5-tuple under the process's name and PID."""
+    assert device.programs is not None, "only with an index"
     _list(device.programs, key, process)
     device.programs_listed += 2
     if device.programs_listed > max(4 * device.size, LISTED_MIN):

@@ -113,17 +113,7 @@ class IndicatorSet:
         literal = host != "" and (host == ip or ((host[-1] in _DIGITS or ":" in host) and is_ip(host)))
         named = not literal and (self._singles > 0 or host[host.rfind(".", 0, host.rfind(".")) + 1 :] in self._heads)
         if named:
-            domains = self._domains
-            if host in domains:
-                found += domains.get(host, ())
-            dot = host.find(".") + 1
-            while dot:
-                above = host[dot:]
-                if above in domains:
-                    for entry in domains.get(above, ()):
-                        if entry.value.subdomains:
-                            found.append(entry)
-                dot = host.find(".", dot) + 1
+            self._find_name(host, found)
         if ip and (ip in self._ips or self._networks.v4.items or ":" in ip):
             self._find_address(ip, found)
         if literal and host != ip:
@@ -137,19 +127,21 @@ class IndicatorSet:
                 found += site.of_url(url, port)
         if not found and not partial:
             return ()
-        held = _in_force(found, port, at, logged_ms, groups)
-        if len(held) == 1 and not partial:
-            return (Match(held[0], False),)
-        held.sort(key=rank)
-        matches = _until_unbound(Match(indicator, False) for indicator in held)
-        if partial:
-            lesser = _until_unbound(
-                Match(indicator, True)
-                for entry in partial
-                for indicator in _in_force((entry,), port, at, logged_ms, groups)
-            )
-            matches = _until_unbound(sorted(matches + lesser, key=_action_and_partial))
-        return tuple(matches)
+        held = list(_in_force(found, port, at, logged_ms, groups))
+        if not partial:
+            return _by_precedence(held)
+        return _by_precedence(held, _in_force(partial, port, at, logged_ms, groups))
+
+    def _find_name(self, host: str, found: list[Found]) -> None:
+        domains = self._domains
+        if host in domains:
+            found += domains.get(host, ())
+        dot = host.find(".") + 1
+        while dot:
+            above = host[dot:]
+            if above in domains:
+                found += [entry for entry in domains.get(above, ()) if entry.value.subdomains]
+            dot = host.find(".", dot) + 1
 
     def _find_address(self, given: str, found: list[Found]) -> None:
         address = canonical_ip(given) if given[0] == ":" else given
@@ -234,8 +226,7 @@ def _where(indicator: Indicator) -> _Where:
 
 def _in_force(
     entries: Iterable[Found], port: int, at: Micros, logged_ms: int, groups: tuple[str, ...]
-) -> list[Indicator]:
-    held = []
+) -> Iterator[Indicator]:
     for entry in entries:
         if entry.since_ms <= logged_ms < entry.to_ms:
             one = entry.value
@@ -244,8 +235,16 @@ def _in_force(
                 and (not one.port or one.port == port)
                 and (not one.groups or not set(groups).isdisjoint(one.groups))
             ):
-                held.append(one)
-    return held
+                yield one
+
+
+def _by_precedence(held: list[Indicator], partial: Iterable[Indicator] = ()) -> tuple[Match, ...]:
+    """Return matches of full and partial indicators, the latter sorted by precedence, up to the first for every process."""
+    held.sort(key=rank)
+    matches = _until_unbound(Match(indicator, False) for indicator in held)
+    if lesser := _until_unbound(Match(indicator, True) for indicator in partial):
+        matches = _until_unbound(sorted(matches + lesser, key=_action_and_partial))
+    return tuple(matches)
 
 
 def _until_unbound(matches: Iterable[Match]) -> list[Match]:

@@ -161,7 +161,7 @@ class Device:
         "waiting_entries",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str) -> None:  # noqa: PLR0915  # one statement per attribute, with its meaning
         self.name = name
         self.state = DeviceState()
         self.connections: dict[str, TupleConnections | bytes] = {}

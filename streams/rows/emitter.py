@@ -78,11 +78,14 @@ class Emitter:
 
     def emit(self, device: Device, now: Micros | None = None) -> None:
         """Emit a device's changed rows and its due alerts; `now` (microseconds) replaces the time of the device's clock."""
+        rows = self.output.network_events
+        before = len(rows)
         for key in list(device.dirty):
             self._emit_tuple(device, key)
             connections = device.connections.get(key)
             if isinstance(connections, list) and _all_decided(connections):
                 device.rest(key)
+        device.state.counts.count(_ROWS, len(rows) - before)
         if device.unattributed_changed:
             self._emit_unattributed(device)
         for orphan in device.orphaned:
@@ -121,7 +124,9 @@ class Emitter:
     def _emit_last(self, device: Device, key: str, connection: Connection) -> None:
         """Emit the rows of a connection that leaves the state; the others of its 5-tuple wait for the next `emit`."""
         if key in device.dirty:
+            before = len(self.output.network_events)
             self._emit(device, key, device.connections_of(key) or [], connection)
+            device.state.counts.count(_ROWS, len(self.output.network_events) - before)
 
     def _emit(self, device: Device, key: str, connections: TupleConnections, connection: Connection) -> None:
         if connection.held or not (
@@ -130,55 +135,50 @@ class Emitter:
             return
         if device.processes or connection.run is not None:
             identify(device, key, connection)
-        state, horizon = device.state, self._table.horizon
         route = self._table.route(device, key, connection)
-        rows = self.output.network_events
-        before = len(rows)
-        live = connection.live
         name = ""
-        if connection.late is None and (connection.decided or (live and connection.endpoint is not None)):
-            self._book(device, route, connection, live)
-        if connection.late is None and self._has_a_name(connections, connection, live):
-            if connection.identity == UNDECIDED:
-                connection.identity = FROM_ENDPOINT if connection.endpoint is not None else FROM_FLOW
-            version = connection_evidence(route, state, connection).version()
-            if connection.moved:
-                connection.moved = False
-                version = outbid(connection, version)
-            if version > connection.sent:
-                connection.sent = version
-                name = connection_id(route, connection)
-                rows.append(encode(connection_row(route, state, connection, version, name, horizon)))
-        if route.proxied and (connection.flow_id or connection.identity != UNDECIDED):
-            for destination in connection.destinations:
-                version = destination_evidence(state, connection, destination).version()
-                if destination.moved:
-                    destination.moved = False
-                    version = outbid(destination, version)
-                if version > destination.sent and not (
-                    connection.late is not None and was_emitted(connection.late, destination.host, destination.port)
-                ):
-                    destination.sent = version
-                    name = name or connection_id(route, connection)
-                    rows.append(encode(destination_row(route, state, connection, destination, version, name)))
-        if len(rows) != before:
-            state.counts.count(_ROWS, len(rows) - before)
-        found: list[VerdictGroup] = []
-        if connection.verdicts and (connection.flow_id or connection.identity != UNDECIDED):
-            found = self._emit_verdicts(device, route, connection)
+        if connection.late is None:
+            live = connection.live
+            if connection.decided or (live and connection.endpoint is not None):
+                self._book(device, route, connection, live)
+            if connection.identity != UNDECIDED or _identified(connections, connection, live):
+                name = self._emit_connection(device, route, connection, live)
+        named = connection.flow_id or connection.identity != UNDECIDED
+        if named and route.proxied and connection.destinations:
+            self._emit_destinations(device, route, connection, name)
+        found = self._emit_verdicts(device, route, connection) if named and connection.verdicts else []
         self._alert(device, route, connection, found)
 
-    @staticmethod
-    def _has_a_name(connections: TupleConnections, connection: Connection, live: list[Destination]) -> bool:
-        """Return whether the connection row may be emitted.
+    def _emit_connection(self, device: Device, route: Route, connection: Connection, live: list[Destination]) -> str:
+        """Emit the connection row if its version has grown; return the connection's identity, or "" if nothing was emitted."""
+        if connection.identity == UNDECIDED:
+            connection.identity = FROM_ENDPOINT if connection.endpoint is not None else FROM_FLOW
+        version = connection_evidence(route, device.state, connection).version()
+        if connection.moved:
+            connection.moved = False
+            version = outbid(connection, version)
+        if version <= connection.sent:
+            return ""
+        connection.sent = version
+        name = connection_id(route, connection)
+        row = connection_row(route, device.state, connection, live, version, name, self._table.horizon)
+        self.output.network_events.append(encode(row))
+        return name
 
-        The connection is decided or known well enough, and it is not the other half of another connection.
-        """
-        if connection.identity != UNDECIDED:
-            return True
-        if connection.endpoint is not None:
-            return connection.decided or bool(live)
-        return connection.decided and not (len(connections) > 1 and may_be_of_another(connections, connection))
+    def _emit_destinations(self, device: Device, route: Route, connection: Connection, name: str) -> None:
+        """Emit the destination rows whose version has grown; `name` is the connection's identity, or "" to derive it."""
+        for destination in connection.destinations:
+            version = destination_evidence(device.state, connection, destination).version()
+            if destination.moved:
+                destination.moved = False
+                version = outbid(destination, version)
+            if version > destination.sent and not (
+                connection.late is not None and was_emitted(connection.late, destination.host, destination.port)
+            ):
+                destination.sent = version
+                name = name or connection_id(route, connection)
+                row = destination_row(route, device.state, connection, destination, version, name)
+                self.output.network_events.append(encode(row))
 
     def _emit_verdicts(self, device: Device, route: Route, connection: Connection) -> list[VerdictGroup]:
         found = verdict_groups(route, connection)
@@ -214,6 +214,17 @@ class Emitter:
                 state.counts.count(connection.booked, -1)
             connection.booked = entry
             state.counts.count(entry)
+
+
+def _identified(connections: TupleConnections, connection: Connection, live: list[Destination]) -> bool:
+    """Return whether a connection without an emitted row is known well enough for one.
+
+    That is the case once it is decided or its endpoint record and a destination are known, unless it is the other half of
+    another connection.
+    """
+    if connection.endpoint is not None:
+        return connection.decided or bool(live)
+    return connection.decided and not (len(connections) > 1 and may_be_of_another(connections, connection))
 
 
 def _all_decided(connections: TupleConnections) -> bool:

@@ -219,9 +219,15 @@ def _inside(connection: Connection, destination: Destination) -> dict[str, objec
 
 
 def connection_row(
-    route: Route, state: DeviceState, connection: Connection, version: int, name: str, horizon: Micros
+    route: Route,
+    state: DeviceState,
+    connection: Connection,
+    live: list[Destination],
+    version: int,
+    name: str,
+    horizon: Micros,
 ) -> NetworkEvent:
-    """Return the row of the TCP connection itself; `name` is its connection id."""
+    """Return the row of the TCP connection itself; `live` are its destinations, `name` is its connection id."""
     endpoint = connection.endpoint
     process = (
         NO_PROCESS
@@ -231,7 +237,6 @@ def connection_row(
         else process_of(connection) or NO_PROCESS
     )
     started, ended = connection.started, connection.ended
-    live = connection.live
     if len(live) > 1:
         live.sort(key=lambda d: (d.first, d.host, d.port))
     flags = connection_flags(route, connection, live)

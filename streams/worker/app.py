@@ -26,7 +26,7 @@ from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from streams.worker.batch import BatchProcessor
+from streams.worker.batch import BatchProcessor, MakePipeline
 from streams.worker.commits import Commits
 from streams.worker.counters import WorkerCounters
 from streams.worker.delivery import Delivery, OutgoingRecord
@@ -46,7 +46,6 @@ from streams.worker.indicator_feed import FeedError, IndicatorFeed
 from streams.worker.intake import batches
 from streams.worker.logs import quiet_libraries
 from streams.worker.metrics import serve_pages
-from streams.worker.protocols import MakePipeline
 from streams.worker.rocksdb import StateStore
 from streams.worker.startup import own_folder, wait_for_kafka
 from streams.worker.ticker import Ticker
@@ -83,10 +82,11 @@ class Worker:
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
         self._topic = topic_name(settings, TELEMETRY)
-        self._own: frozenset[int] = frozenset()
+        self.own: frozenset[int] = frozenset()
+        """Input partitions that are assigned now."""
         self._commits = Commits(self._topic)
         self._input = self.app.topic(self._topic, key_type=bytes, value_type=bytes, allow_empty=True)
-        self._table: Any = self.app.Table(
+        self.table: Any = self.app.Table(
             "state",
             key_type=bytes,
             value_type=bytes,
@@ -98,11 +98,11 @@ class Worker:
         self._lease = Lease(worker.session_timeout_secs, self._data_dir, self.counters)
         self.group = GroupView(settings)
         self.bench = BatchProcessor(
-            settings.correlation,
-            make_pipeline,
+            correlation=settings.correlation,
+            make_pipeline=make_pipeline,
             policy=policy,
             delivery=Delivery(settings, self._send, self.counters),
-            store=StateStore(self._table),
+            store=StateStore(self.table),
             lease=self._lease,
             stands_at=self.group.stands_at,
             deaths_in=deaths.of,
@@ -112,17 +112,13 @@ class Worker:
             long_secs=worker.stall_secs_max / 3,
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
-        self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)
+        self.app.task(Ticker(self._topic, self._send, lambda: self.own, self.counters).run)
         self.app.on_partitions_assigned.connect(self._assigned)
         self.app.on_partitions_revoked.connect(self._revoked)
-        self._table.on_recover(self._hold_flow)
+        self.table.on_recover(self._hold_flow)
         tables: Any = self.app.tables
         tables.sleep = _no_sleep  # Faust waits a second for tables created later; this one exists
         tables.loop = tables.recovery.loop = loop
-
-    def watch_disk(self) -> None:
-        """Open the table's store; from now on, end the process with a reason when its disk fails."""
-        watch_store(self._table.data, self._data_dir)
 
     async def _correlate(self, stream: Any) -> None:
         try:
@@ -195,13 +191,13 @@ class Worker:
         self._commits.watch(consumer)
         self._commits.forget()
         self.bench.forget()
-        self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
+        self.own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
         self.facts.joined = True
         self.counters.rebalances["assigned"] += 1
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         self._lease.joining()  # aiokafka calls this right before it requests partitions, also the first time
-        self._own = frozenset()
+        self.own = frozenset()
         self._commits.forget()
         self.bench.forget()
         self.facts.joined = self.facts.recovered = False
@@ -220,10 +216,6 @@ class Worker:
             return asyncio.run_coroutine_threadsafe(read(), self.app.loop).result(BOOKS_SECS_MAX)
         except TimeoutError:
             return []
-
-    def own(self) -> frozenset[int]:
-        """Return the input partitions assigned to this worker now."""
-        return self._own
 
     def sign_of_work(self) -> object:
         """Return a value that changes while a recovery or a large batch progresses, when nothing can be committed."""
@@ -275,7 +267,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         raise
     counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
     policy = Policy(settings.protection)
-    feed = _feed(settings, policy)
+    feed = IndicatorFeed(settings, policy.indicators, policy.suppressions)
     worker: Worker | None = None
     # Serve the pages before Kafka is reachable: they show what the worker waits for.
     serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [], feed.families)
@@ -298,7 +290,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts, at_hand, deaths, loop)
     worker.app.finalize()
     worker.app.worker_init()
-    worker.watch_disk()
+    watch_store(worker.table.data, data_dir)  # opens the store
     # Keep the logging set-up: Faust's own switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
@@ -308,7 +300,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         stall_secs_max=settings.worker.stall_secs_max,
         stop_secs_max=settings.worker.stop_secs_max,
         partitions=partitions,
-        own_partitions=worker.own,
+        own_partitions=lambda: worker.own,
         sign_of_work=worker.sign_of_work,
         stopping=lambda: process.stop_asked or worker.app.should_stop,
         stop_asked=lambda: process.stop_asked,
@@ -326,10 +318,6 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
             end(Exit.UNEXPECTED, "Faust gave up; its error is above")
     os.close(lock)
     end(Exit.DONE, "stopped")
-
-
-def _feed(settings: Settings, policy: Policy) -> IndicatorFeed:
-    return IndicatorFeed(settings, policy.indicators, policy.suppressions)
 
 
 def _logged_ms(raw: Any) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -13,7 +14,7 @@ from schemas.events import Reason, Reject
 from schemas.logins import masked
 from schemas.settings import CorrelationSettings
 from streams.alerts.policy import Policy
-from streams.pipeline import Message, Output
+from streams.pipeline import Message, Output, Pipeline
 from streams.quarantine import Death, Refused, refused_after
 from streams.worker.counters import WorkerCounters
 from streams.worker.delivery import Check, Delivery
@@ -22,7 +23,6 @@ from streams.worker.guards.continuity import Continuity
 from streams.worker.guards.exit_codes import Exit, end
 from streams.worker.guards.lease import Lease
 from streams.worker.guards.reject_guard import RejectGuard
-from streams.worker.protocols import MakePipeline, PipelineLike
 from streams.worker.rocksdb import Entry, StateStore
 
 log = logging.getLogger(__name__)
@@ -34,50 +34,35 @@ REJECTS_TOGETHER_MAX = 20_000
 
 StandsAt = Callable[[int], int]
 """Asks the broker for the offset at which the group resumes in a partition; may block."""
-
-
 DeathsIn = Callable[[int], Iterable[Death]]
 """Asks the broker for the worker deaths in a partition; may block."""
+MakePipeline = Callable[[CorrelationSettings, Policy], Pipeline]
 
 
+@dataclass(kw_only=True, eq=False)
 class BatchProcessor:
     """The pipelines of the assigned partitions, and the processing of their batches."""
 
-    def __init__(
-        self,
-        correlation: CorrelationSettings,
-        make_pipeline: MakePipeline,
-        *,
-        policy: Policy,
-        delivery: Delivery,
-        store: StateStore,
-        lease: Lease,
-        stands_at: StandsAt,
-        deaths_in: DeathsIn,
-        counters: WorkerCounters,
-        rejects: RejectGuard,
-        at_hand: AtHand,
-        long_secs: float,
-    ) -> None:
-        self._correlation = correlation
-        self._make_pipeline = make_pipeline
-        self._policy = policy
-        self._delivery = delivery
-        self._store = store
-        self._lease = lease
-        self._stands_at = stands_at
-        self._deaths_in = deaths_in
-        self._counters = counters
-        self._rejects = rejects
-        self._at_hand = at_hand
-        self._refused: dict[int, Mapping[int, Refused]] = {}
-        """Messages and lines that must not be read, by partition and offset."""
-        self._long_secs = long_secs
-        self._continuity = Continuity()
-        self._pipelines: dict[int, PipelineLike] = {}
-        self._began = 0.0
-        self.busy = False
-        """A batch is being processed."""
+    correlation: CorrelationSettings
+    make_pipeline: MakePipeline
+    policy: Policy
+    delivery: Delivery
+    store: StateStore
+    lease: Lease
+    stands_at: StandsAt
+    deaths_in: DeathsIn
+    counters: WorkerCounters
+    rejects: RejectGuard
+    at_hand: AtHand
+    long_secs: float
+    """Seconds after which a batch counts as a large one."""
+    busy: bool = field(default=False, init=False)
+    """A batch is being processed."""
+    _refused: dict[int, Mapping[int, Refused]] = field(default_factory=dict, init=False)
+    """Messages and lines that must not be read, by partition and offset."""
+    _continuity: Continuity = field(default_factory=Continuity, init=False)
+    _pipelines: dict[int, Pipeline] = field(default_factory=dict, init=False)
+    _began: float = field(default=0.0, init=False)
 
     def forget(self) -> None:
         """Drop all pipelines and offsets: after an assignment or a revocation they may be outdated."""
@@ -91,9 +76,9 @@ class BatchProcessor:
 
     def goes_forward(self) -> int | None:
         """Return a number that changes while a large batch is delivered, when nothing can be committed; None at other times."""
-        long = self.busy and time.monotonic() - self._began > self._long_secs
+        long = self.busy and time.monotonic() - self._began > self.long_secs
         # A copy: the watchdog's thread calls this while topics may be added.
-        return sum(tuple(self._counters.delivered.values())) if long else None
+        return sum(tuple(self.counters.delivered.values())) if long else None
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
         """Turn messages into durable outputs and state. When it returns, the messages may be acknowledged.
@@ -102,12 +87,12 @@ class BatchProcessor:
         once that message is acknowledged.
         """
         self.busy, self._began = True, time.monotonic()
-        born = self._lease.membership()
-        check = partial(self._lease.check, born)
+        born = self.lease.membership()
+        check = partial(self.lease.check, born)
 
         made: list[tuple[int, Output]] = []
         rejects = 0
-        touched: dict[int, PipelineLike] = {}
+        touched: dict[int, Pipeline] = {}
         for part, messages in batch.items():
             pipeline = touched[part] = await self._pipeline(part, messages)
             if self._refused[part]:
@@ -123,32 +108,30 @@ class BatchProcessor:
         await self._deliver(made, check)
         now = time.time()
         for messages in batch.values():
-            self._counters.note_delivered(messages, now)
+            self.counters.note_delivered(messages, now)
 
         await self._save({part: pipeline.checkpoint() for part, pipeline in touched.items()}, check)
 
         await check()
-        self._counters.batches += 1
+        self.counters.batches += 1
         handled = sum(len(messages) for messages in batch.values())
-        self._counters.messages += handled
-        self._counters.batch_messages.add(handled)
+        self.counters.messages += handled
+        self.counters.batch_messages.add(handled)
         self.busy = False
 
     async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:
         """Deliver outputs, each with its partition, after the reject guard has passed them."""
-        self._rejects.judge([output for _, output in made])
-        await self._delivery.deliver(
-            chain.from_iterable(self._delivery.outgoing_records(*some) for some in made), check
-        )
+        self.rejects.judge([output for _, output in made])
+        await self.delivery.deliver(chain.from_iterable(self.delivery.outgoing_records(*some) for some in made), check)
 
-    def _take(self, part: int, pipeline: PipelineLike, portion: Sequence[Message]) -> Output:
+    def _take(self, part: int, pipeline: Pipeline, portion: Sequence[Message]) -> Output:
         """Return a pipeline's output for some messages; messages and lines that ended workers before are rejected unread."""
-        refused, begin = self._refused[part], self._at_hand.begin
+        refused, begin = self._refused[part], self.at_hand.begin
         unread: list[Reject] = []
         for message in portion:
             what = refused.get(message.offset) if refused else None
             if what is not None:
-                self._counters.quarantined += 1
+                self.counters.quarantined += 1
                 log.error("what ended workers goes to rejects", extra={"partition": part, "why": what.detail})
                 if what.whole:
                     unread.append(_whole(message, what))
@@ -156,11 +139,11 @@ class BatchProcessor:
             begin(part, message.offset)
             pipeline.take(message, what)
         output = pipeline.drain()
-        self._at_hand.done()
+        self.at_hand.done()
         output.rejects.extend(unread)
         return output
 
-    async def _pipeline(self, part: int, messages: Sequence[Message]) -> PipelineLike:
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> Pipeline:
         """Return the pipeline of a partition; after an assignment, restore it from the local store.
 
         Ends the process with Exit.HOLE if offsets are missing before or between the messages.
@@ -169,22 +152,18 @@ class BatchProcessor:
         if not self._continuity.knows(part):
             loop = asyncio.get_running_loop()
             start, deaths = await asyncio.gather(
-                loop.run_in_executor(None, self._stands_at, part), loop.run_in_executor(None, self._deaths_in, part)
+                loop.run_in_executor(None, self.stands_at, part), loop.run_in_executor(None, self.deaths_in, part)
             )
-            self._stop_at(self._continuity.begin(part, first, start))
+            _end_at_hole(self._continuity.begin(part, first, start))
             self._refused[part] = refused_after(deaths, start)
-            pipeline = self._make_pipeline(self._correlation, self._policy)
-            pipeline.current_line = self._at_hand.line
-            for some in self._store.pieces(part):
+            pipeline = self.make_pipeline(self.correlation, self.policy)
+            pipeline.current_line = self.at_hand.line
+            for some in self.store.pieces(part):
                 pipeline.restore(some)
                 await asyncio.sleep(0)  # a million connections take seconds; commits of other partitions go on
             self._pipelines[part] = pipeline
-        self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
+        _end_at_hole(self._continuity.follow(part, [message.offset for message in messages]))
         return self._pipelines[part]
-
-    def _stop_at(self, wrong: str) -> None:
-        if wrong:
-            end(Exit.HOLE, wrong)
 
     async def _save(self, entries: Mapping[int, Sequence[Entry]], check: Check) -> None:
         """Write state to the changelog partition of its input partition, then to the local store.
@@ -194,16 +173,21 @@ class BatchProcessor:
         of the same input.
         """
         outgoing_records = [
-            self._delivery.entry(part, key, value) for part, some in entries.items() for key, value in some
+            self.delivery.entry(part, key, value) for part, some in entries.items() for key, value in some
         ]
-        offsets = await self._delivery.deliver(outgoing_records, check)
+        offsets = await self.delivery.deliver(outgoing_records, check)
         # Entries of an ended membership may be behind those of other workers in the changelog: then note no offset.
         await check()
         for part, offset in offsets.items():
-            self._store.write(part, entries[part])
-            self._store.note_changelog(part, offset)
-        self._counters.checkpoint_entries += len(outgoing_records)
-        self._counters.checkpoint_bytes += sum(len(outgoing.value) for outgoing in outgoing_records)
+            self.store.write(part, entries[part])
+            self.store.note_changelog(part, offset)
+        self.counters.checkpoint_entries += len(outgoing_records)
+        self.counters.checkpoint_bytes += sum(len(outgoing.value) for outgoing in outgoing_records)
+
+
+def _end_at_hole(wrong: str) -> None:
+    if wrong:
+        end(Exit.HOLE, wrong)
 
 
 def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:

@@ -13,20 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 log = logging.getLogger(__name__)
-
-
-class Place(Protocol):
-    """A topic and a partition, as Faust represents them."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
 
 
 class Commits:
@@ -78,7 +70,7 @@ class Commits:
         except KafkaError as error:
             log.warning("could not go back to the beginning", extra={"error": repr(error)})
 
-    def cut(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
+    def cut(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
         """Return the offsets that may be committed, each limited to what was handled."""
         safe = {}
         for place, offset in offsets.items():

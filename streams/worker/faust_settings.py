@@ -20,7 +20,7 @@ def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
     """Return keyword arguments of the Faust app; docs/decisions/0003 and its measurements explain the values."""
     worker = settings.worker
     return {
-        "broker": _broker(settings.kafka),
+        "broker": [f"kafka://{address.strip()}" for address in settings.kafka.bootstrap.split(",")],
         "broker_credentials": _credentials(settings.kafka),
         "store": "rocksdb://",  # here and not on the table, where it is silently ignored
         "datadir": worker.data_dir,
@@ -52,11 +52,6 @@ def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         "web_port": 20_000 + zlib.crc32(worker.name.encode()) % 40_000,
         "worker_redirect_stdouts": False,
     }
-
-
-def _broker(kafka: KafkaSettings) -> list[str]:
-    """Return the brokers as URLs for Faust."""
-    return [f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")]
 
 
 def _credentials(kafka: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:

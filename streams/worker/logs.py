@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
+
+from common.throttle import Throttle
 
 LIBRARIES = ("faust", "mode", "aiokafka")
 PAUSE_SECS = 10.0
@@ -20,7 +21,7 @@ class OnceInAWhile(logging.Filter):
     def __init__(self, pause_secs: float = PAUSE_SECS) -> None:
         super().__init__()
         self._pause_secs = pause_secs
-        self._logged_at: dict[tuple[str, int], float] = {}
+        self._throttles: dict[tuple[str, int], Throttle] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log this record."""
@@ -28,11 +29,7 @@ class OnceInAWhile(logging.Filter):
             return True
         # The kind is the place in the code: a closed set, whatever the text is.
         kind = (record.pathname, record.lineno)
-        now = time.monotonic()
-        if now - self._logged_at.get(kind, float("-inf")) < self._pause_secs:
-            return False
-        self._logged_at[kind] = now
-        return True
+        return self._throttles.setdefault(kind, Throttle(self._pause_secs)).due()
 
 
 def quiet_libraries() -> None:

@@ -33,7 +33,7 @@ def ask(port: int, path: str) -> tuple[int, str, bytes]:
 
 
 def test_numbers_are_read_when_asked() -> None:
-    """The page tells what holds at that moment, by label, and is gone afterwards."""
+    """The page has the values of that moment, by label, and is gone afterwards."""
     counts = {"DeviceEvents": 1}
     port = free_port()
 
@@ -53,15 +53,15 @@ def test_numbers_are_read_when_asked() -> None:
 
 
 def test_health_is_asked_when_asked() -> None:
-    """Well is 200, unwell 503, with one line of JSON that says why; each page tells its own verdict, /metrics both."""
+    """Well is 200, unwell 503, with one line of JSON that gives the reason; each page has its own verdict, /metrics both."""
     verdicts = {"alive": Verdict(True, "7 messages wait"), "ready": Verdict(False, "joins its group")}
     health = Health(lambda: verdicts["alive"], lambda: verdicts["ready"])
     port = free_port()
     with served("worker", "127.0.0.1", port, list, health):
         assert ask(port, "/healthz") == (200, "application/json", b'{"ok": true, "why": "7 messages wait"}\n')
         assert ask(port, "/readyz") == (503, "application/json", b'{"ok": false, "why": "joins its group"}\n')
-        told = scrape(port) or {}
-        assert (told["unproxy_alive"], told["unproxy_ready"]) == ({"": 1}, {"": 0})
+        page = scrape(port) or {}
+        assert (page["unproxy_alive"], page["unproxy_ready"]) == ({"": 1}, {"": 0})
         verdicts["alive"] = Verdict(False, "stands still")
         assert json.loads(ask(port, "/healthz")[2]) == {"ok": False, "why": "stands still"}
         status, _, content = ask(port, "/elsewhere")
@@ -92,8 +92,8 @@ def test_without_a_port_nothing_is_served() -> None:
     serve("worker", "127.0.0.1", 0, lambda: [one(PUBLISHER_RESENDS, 1)], WELL)()
 
 
-def test_port_in_use_is_said() -> None:
-    """A port of somebody else is a setting to change."""
+def test_port_in_use_is_an_error() -> None:
+    """A port in use by another process is a setting to change."""
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(

@@ -22,7 +22,7 @@ from unproxy.local.servers.service import free_port
 
 
 @dataclass
-class Somebody:
+class Member:
     """A member of the group as its watch sees it."""
 
     own: set[tuple[str, int]] = field(default_factory=set)
@@ -39,7 +39,7 @@ def commit(settings: Settings, place: tuple[str, int], offset: int) -> None:
 
 
 def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -> None:
-    """What is ours and not committed is the lag, by topic; it stands while nothing is committed; the page tells."""
+    """What is ours and not committed is the lag, by topic; it stands while nothing is committed; the page shows it."""
     port = free_port()
     settings = kafka_settings_for(sink={"metrics_port": port})
     network, verdicts = topic_name(settings, NETWORK_EVENTS), topic_name(settings, DEVICE_EVENTS)
@@ -48,15 +48,15 @@ def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -
     own = {(network, 0), (network, 1), (verdicts, 0)}
     looks = Looks(silent_since=time.monotonic())
     loop = SinkLoop(settings, [MemorySink()])
-    watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, Somebody(own), 60)
+    watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, Member(own), 60)
     watch.look()
     assert (looks.silent_since, looks.lag) == (None, 7)
     first = looks.standing_since
     watch.look()
     assert looks.standing_since == first is not None
     with served_pages(settings, loop, looks):
-        told = (scrape(port) or {})["unproxy_sink_lag_messages"]
-    assert {topic: lag for topic, lag in told.items() if lag} == {network: 6, verdicts: 1}
+        lags = (scrape(port) or {})["unproxy_sink_lag_messages"]
+    assert {topic: lag for topic, lag in lags.items() if lag} == {network: 6, verdicts: 1}
 
     for place, end in {(network, 0): 3, (network, 1): 2, (verdicts, 0): 1}.items():
         commit(settings, place, end)
@@ -71,13 +71,13 @@ def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -
 
 
 def test_a_member_that_stands_still_is_ended(kafka_settings_for: Callable[..., Settings]) -> None:
-    """Input waits and it does nothing, or the group gives it nothing: the watch says why and ends it, and nobody else."""
+    """Input waits and it does nothing, or the group gives it nothing: the watch logs why and ends it, and no other."""
     settings = kafka_settings_for()
     topic = topic_name(settings, NETWORK_EVENTS)
     publish(settings, NETWORK_EVENTS, [b"{}"] * 4)
     ended: list[str] = []
 
-    def watched(member: Somebody) -> str:
+    def watched(member: Member) -> str:
         looks = Looks(silent_since=time.monotonic())
         watch = Watch(settings.kafka, settings.sink.group, [topic], looks, member, 0.0, ended.append)
         ended.clear()
@@ -86,17 +86,17 @@ def test_a_member_that_stands_still_is_ended(kafka_settings_for: Callable[..., S
         return ended[-1].partition(" for ")[0] if ended else ""
 
     own = {(topic, 0)}
-    assert watched(Somebody(own)) == "input waits and nothing was done"
-    assert watched(Somebody(joined=False)) == "Kafka answers, and the group gives no partitions"
-    assert watched(Somebody()) == ""
-    assert watched(Somebody(own, failing_since=1.0)) == ""
+    assert watched(Member(own)) == "input waits and nothing was done"
+    assert watched(Member(joined=False)) == "Kafka answers, and the group gives no partitions"
+    assert watched(Member()) == ""
+    assert watched(Member(own, failing_since=1.0)) == ""
 
 
 def test_silence_is_seen() -> None:
-    """Nobody listens where Kafka should be: that is written down, and since when."""
+    """No listener at Kafka's address: that is recorded, and since when."""
     settings = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}})
     looks = Looks()
-    watch = Watch(settings.kafka, "nobody", [NETWORK_EVENTS], looks, Somebody(), 60)
+    watch = Watch(settings.kafka, "group", [NETWORK_EVENTS], looks, Member(), 60)
     watch.look()
     since = looks.silent_since
     watch.look()

@@ -56,8 +56,8 @@ def test_a_start_begins_in_silence() -> None:
     assert not goes_forward(looks, 15.0, AWAY_SECS_MAX + 1).ok
 
 
-def test_nobody_looking_is_not_alive() -> None:
-    """Old facts are no facts: when the looking itself stands still, that is said."""
+def test_a_stopped_watch_is_not_alive() -> None:
+    """Old facts do not count: when the watch itself has stopped, the verdict states it."""
     looks = Looks()
     looks.answered(0, standing_since=None, now=10.0)
 

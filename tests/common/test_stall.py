@@ -32,7 +32,7 @@ def test_nothing_changes(sign: Sign) -> None:
         None,
     ],
 )
-def test_anything_done_begins_anew(between: Sign | None) -> None:
+def test_any_work_resets_the_stall(between: Sign | None) -> None:
     """A commit, a write, a try, other partitions, nothing that waits; None: Kafka was away."""
     stall = Stall(60.0)
     stall.look(STOOD, 100.0)

@@ -24,7 +24,7 @@ SUPER = ""
 
 
 class EngineAs(Engine):
-    """An engine on a folder of data; whoever asks it is the given user."""
+    """An engine on a folder of data, every query of which runs as the given user."""
 
     def __init__(self, folder: Path, user: str) -> None:
         super().__init__(folder)

@@ -45,7 +45,7 @@ def test_alerts_ask_for_our_metrics(alert: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_alerts_say_what_to_do(alert: str) -> None:
+def test_alerts_state_what_to_do(alert: str) -> None:
     """A summary, a sentence, how urgent it is, and a runbook whose heading is there."""
     rule = ALERTS[alert]
 

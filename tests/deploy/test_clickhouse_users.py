@@ -25,7 +25,7 @@ ACCESS_DENIED, READONLY, CONSTRAINT, NO_SUCH_TABLES = 497, 164, 452, 636
 
 @contextmanager
 def engine_as(folder: Path, user: str) -> Iterator[Engine]:
-    """The engine as long as somebody asks it."""
+    """The engine while the block runs."""
     engine = EngineAs(folder, user)
     engine.start()
     try:
@@ -57,7 +57,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(["migrate", "--dry-run"]) == 0
     with engine_as(folder, SUPER) as engine, client_of(engine) as client:
         for view in TABLES:
-            # The library knows whoever made them as `default`.
+            # To the library, `default` made them.
             client.command(f"ALTER TABLE {DATABASE}.{view} MODIFY DEFINER = {MIGRATOR} SQL SECURITY DEFINER")
     return folder
 

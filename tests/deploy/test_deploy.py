@@ -225,7 +225,7 @@ def test_no_password_gets_into_the_image() -> None:
 
 
 def test_prepare_writes_what_compose_asks_for(tmp_path: Path) -> None:
-    """Passwords once, by chance, with the hashes that ClickHouse is given; digests each time, as docker tells them."""
+    """Passwords once, by chance, with the hashes that ClickHouse is given; digests each time, as docker prints them."""
     script = Path(shutil.copy(PREPARE, tmp_path))
     docker = tmp_path / "docker"
     docker.write_text(f"#!/bin/sh\n[ $1 = pull ] || echo some/image@sha256:{64 * 'a'}\n", encoding="utf-8")

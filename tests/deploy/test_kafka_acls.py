@@ -101,7 +101,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
 
 
 def settings_of(bootstrap: str, unique: str, folder: Path, **login: str) -> Settings:
-    """Settings that share topics and groups, whoever logs in."""
+    """Settings that share topics and groups, for any login."""
     producer = {f"kafka_{key}": value for key, value in login.items()}
     return Settings.model_validate(
         {
@@ -116,7 +116,7 @@ def settings_of(bootstrap: str, unique: str, folder: Path, **login: str) -> Sett
 
 
 def raw_topics(settings: Settings, *names: str) -> list[Topic]:
-    """Raw topics as somebody makes them for endpoints."""
+    """Raw topics as an operator makes them for endpoints."""
     return [Topic(topic_name(settings, name), "Lines of an endpoint", 1, {}) for name in names]
 
 
@@ -193,7 +193,7 @@ def allowed(answers: dict[str, KafkaError | None], settings: Settings) -> set[st
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_writes_and_reads_its_topics_only(kafka: GuardedKafka, shared: Settings, role: str) -> None:
-    """Every topic is tried in both ways; Kafka takes and gives what the table above says."""
+    """Every topic is tried in both ways; Kafka takes and gives what the table above lists."""
     names = [topic_name(shared, short) for short in TOPICS]
     client = client_of(kafka, role)
 
@@ -202,9 +202,15 @@ def test_each_role_writes_and_reads_its_topics_only(kafka: GuardedKafka, shared:
 
 
 def test_a_worker_without_the_right_to_register_deaths_goes_on(
-    kafka: GuardedKafka, shared: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kafka: GuardedKafka,
+    shared: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An ACL without the group of deaths must not stop a fleet at its update: the log says what is missing."""
+    """An ACL without the group of deaths must not stop a fleet at its update: the log names what is missing."""
+    # The refusal is six timeouts, each as long as this.
+    monkeypatch.setattr("streams.worker.guards.deaths.ASK_SECS_MAX", 1.0)
     assert shared.worker.group == "shared"
     settings = settings_of(kafka.with_login, "another", tmp_path, **login_of("worker"), sasl_password=PASSWORD)
     deaths = Deaths(settings)
@@ -295,8 +301,8 @@ def test_the_whole_path_with_nothing_more(
         assert "AUTHORIZATION" not in (files[part].with_name(f"{part}.log").read_text()).upper()
 
 
-def test_a_right_that_is_not_ours_to_give_is_told(kafka: GuardedKafka, shared: Settings, tmp_path: Path) -> None:
-    """Who is no super user cannot give rights, not even to itself."""
+def test_a_missing_right_of_the_operator_is_reported(kafka: GuardedKafka, shared: Settings, tmp_path: Path) -> None:
+    """Only a super user can give rights; another login cannot give any, not even to itself."""
     admin = settings_of(kafka.with_login, shared.worker.group, tmp_path, **login_of("admin"), sasl_password=PASSWORD)
 
     with pytest.raises(Failed, match="log in as a super user"):

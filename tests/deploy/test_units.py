@@ -61,38 +61,38 @@ CONFINEMENT = {
 
 
 def directives(name: str) -> dict[str, str]:
-    """What a unit says of its service; values that are given several times are joined."""
-    said: dict[str, str] = {}
+    """The directives of a unit; values of one that is given several times are joined."""
+    values: dict[str, str] = {}
     for key, value in re.findall(r"^(\w+)=(.*)$", UNITS[name].read_text(encoding="utf-8"), re.MULTILINE):
-        said[key] = f"{said[key]} {value}" if key in said else value
-    return said
+        values[key] = f"{values[key]} {value}" if key in values else value
+    return values
 
 
 @pytest.mark.parametrize("name", CONFINED)
 def test_units_are_confined(name: str) -> None:
     """No rights, no other files, no other processes, no kernel, and no more memory than is planned for."""
-    said = directives(name)
+    values = directives(name)
 
-    assert {key: said.get(key) for key in CONFINEMENT} == CONFINEMENT
-    assert re.fullmatch(r"\d+[MG]", said["MemoryMax"])
-    assert int(said["TasksMax"]) <= 512
+    assert {key: values.get(key) for key in CONFINEMENT} == CONFINEMENT
+    assert re.fullmatch(r"\d+[MG]", values["MemoryMax"])
+    assert int(values["TasksMax"]) <= 512
 
 
 @pytest.mark.parametrize("name", CONFINED)
 def test_passwords_come_from_files_of_roots(name: str) -> None:
     """No secret is in a unit, which everybody may read."""
-    said = directives(name)
+    values = directives(name)
 
-    assert re.search(r"PASSWORD|SECRET|TOKEN", said["Environment"]) is None
-    assert "/etc/unproxy/secrets.env" in said["EnvironmentFile"]
+    assert re.search(r"PASSWORD|SECRET|TOKEN", values["Environment"]) is None
+    assert "/etc/unproxy/secrets.env" in values["EnvironmentFile"]
 
 
 def test_a_worker_can_put_its_state_aside() -> None:
     """It renames its data folder and locks beside it, so the folder around it is what systemd lets it write to."""
-    said = directives("unproxy-worker@.service")
-    (data,) = re.findall(r"UNPROXY_WORKER__DATA_DIR=(\S+)", said["Environment"])
+    values = directives("unproxy-worker@.service")
+    (data,) = re.findall(r"UNPROXY_WORKER__DATA_DIR=(\S+)", values["Environment"])
 
-    assert PurePosixPath(data).parent == PurePosixPath("/var/lib") / said["StateDirectory"]
+    assert PurePosixPath(data).parent == PurePosixPath("/var/lib") / values["StateDirectory"]
 
 
 def test_the_sensor_is_confined_but_for_its_exceptions() -> None:

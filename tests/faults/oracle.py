@@ -150,7 +150,7 @@ def _undisturbed(settings: Settings) -> tuple[dict[str, set[bytes]], dict[str, s
 
 
 def _same_state(settings: Settings, verdict: Verdict) -> None:
-    """What the changelog holds, taken back, is what a pipeline knows that has read as far."""
+    """The state restored from the changelog equals that of a pipeline that has read as far."""
     entries: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
     for raw in read_all(settings, STATE_CHANGELOG):
         entries[raw.partition() or 0][raw.key() or b""] = raw.value() or b""

@@ -39,7 +39,7 @@ def table(results: Sequence[Plain]) -> str:
             by_kind.setdefault(kind, []).append(secs)
             runs.setdefault(kind, set()).add(result["seed"])
     lines = [
-        "| fault | times | runs | went on after (median, s) | longest (s) |",
+        "| fault | times | runs | continued after (median, s) | longest (s) |",
         "|---|---|---|---|---|",
     ]
     for kind, all_secs in sorted(by_kind.items()):

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -169,75 +170,49 @@ class Stage:
 
     def inject(self, fault: Fault) -> Callable[[], object]:
         """Let it go wrong; gives what ends it."""
-        worker = fault.target % WORKERS
-        sink = self.sinks[fault.target % SINKS]
         match fault.kind:
-            case Kind.WORKER_KILL:
-                self.workers[worker].kill()
-            case Kind.WORKER_CRASH:
-                self.workers[worker].signal(signal.SIGUSR1)
-            case Kind.WORKER_TERM:
-                self.workers[worker].signal(signal.SIGTERM)
-            case Kind.WORKER_ZOMBIE:
-                # It stops itself in the middle of a batch, where a zombie could do harm.
-                self.workers[worker].signal(signal.SIGUSR2)
-                return lambda: self.workers[worker].signal(signal.SIGCONT)
-            case Kind.WORKER_JOINS:
-                self.workers[WORKERS].start()
-                return lambda: self._release(self.workers[WORKERS])
-            case Kind.WORKER_LEAVES:
-                return self._leave(self.workers[worker])
-            case Kind.WORKER_DISK_LOST:
-                self.workers[worker].kill(self.worker_disks[worker].folder)
-            case Kind.WORKER_DISK_FULL:
-                self.worker_disks[worker].fill()
-                return self.worker_disks[worker].free
             case Kind.WORKER_HANGS:
                 return self._send_poison(fault.target % PARTITIONS)
-            case Kind.SINK_KILL:
-                sink.kill()
-            case Kind.SINK_TERM:
-                sink.signal(signal.SIGTERM)
-            case Kind.SINK_ZOMBIE:
-                sink.signal(signal.SIGSTOP)
-                return lambda: sink.signal(signal.SIGCONT)
-            case Kind.SINK_LEAVES:
-                return self._leave(sink)
-            case Kind.PRODUCER_KILL:
-                self.producer.kill()
-            case Kind.BROKER_KILL:
-                self.broker.kill()
-                return lambda: self._start_again(self.broker)
-            case Kind.BROKER_AWAY:
-                self.broker.stop()
-                return lambda: self._start_again(self.broker)
             case Kind.BROKER_HANGS:
                 return self._hang(self._pid_of(self.broker))
-            case Kind.NETWORK_CUT:
-                self.to_kafka.cut()
-            case Kind.NETWORK_STALLS:
-                self.to_kafka.stall()
-                return self.to_kafka.heal
-            case Kind.CLICKHOUSE_REFUSES:
-                self.to_clickhouse.refuse()
-                return self.to_clickhouse.heal
             case Kind.CLICKHOUSE_HANGS:
                 return self._hang(self._pid_of(self.engine))
             case Kind.CLICKHOUSE_DIES:
                 return self._die_in_an_insert()
-            case Kind.CLICKHOUSE_DISK_FULL:
-                self.engine_disk.fill()
-                return self._free_and_damage if self._damages else self.engine_disk.free
-        return _nothing
+        begin, end = self._begin_and_end(fault.target)[fault.kind]
+        begin()
+        return end
 
-    @staticmethod
-    def _leave(part: Part) -> Callable[[], None]:
-        part.stop()
-        return part.start
-
-    @staticmethod
-    def _release(part: Part) -> None:
-        part.stop()
+    def _begin_and_end(self, target: int) -> dict[Kind, tuple[Callable[[], object], Callable[[], object]]]:
+        number = target % WORKERS
+        worker, disk, sink = self.workers[number], self.worker_disks[number], self.sinks[target % SINKS]
+        spare = self.workers[WORKERS]
+        restart_broker = partial(self._start_again, self.broker)
+        return {
+            Kind.WORKER_KILL: (worker.kill, _nothing),
+            Kind.WORKER_CRASH: (partial(worker.signal, signal.SIGUSR1), _nothing),
+            Kind.WORKER_TERM: (partial(worker.signal, signal.SIGTERM), _nothing),
+            # It stops itself in the middle of a batch, where a zombie could do harm.
+            Kind.WORKER_ZOMBIE: (partial(worker.signal, signal.SIGUSR2), partial(worker.signal, signal.SIGCONT)),
+            Kind.WORKER_JOINS: (spare.start, spare.stop),
+            Kind.WORKER_LEAVES: (worker.stop, worker.start),
+            Kind.WORKER_DISK_LOST: (partial(worker.kill, disk.folder), _nothing),
+            Kind.WORKER_DISK_FULL: (disk.fill, disk.free),
+            Kind.SINK_KILL: (sink.kill, _nothing),
+            Kind.SINK_TERM: (partial(sink.signal, signal.SIGTERM), _nothing),
+            Kind.SINK_ZOMBIE: (partial(sink.signal, signal.SIGSTOP), partial(sink.signal, signal.SIGCONT)),
+            Kind.SINK_LEAVES: (sink.stop, sink.start),
+            Kind.PRODUCER_KILL: (self.producer.kill, _nothing),
+            Kind.BROKER_KILL: (self.broker.kill, restart_broker),
+            Kind.BROKER_AWAY: (self.broker.stop, restart_broker),
+            Kind.NETWORK_CUT: (self.to_kafka.cut, _nothing),
+            Kind.NETWORK_STALLS: (self.to_kafka.stall, self.to_kafka.heal),
+            Kind.CLICKHOUSE_REFUSES: (self.to_clickhouse.refuse, self.to_clickhouse.heal),
+            Kind.CLICKHOUSE_DISK_FULL: (
+                self.engine_disk.fill,
+                self._free_and_damage if self._damages else self.engine_disk.free,
+            ),
+        }
 
     def _free_and_damage(self) -> None:
         """The disk has space again, and a part lacks its marks, as ClickHouse's own merges may leave it."""

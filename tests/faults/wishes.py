@@ -32,7 +32,7 @@ BEFORE = (
     Given("cdn.test", port=443, severity="high"),
 )
 IN_THE_MIDDLE = (Given("good7.example"), Given("203.0.113.100"))
-TAKEN_BACK = (Given("good3.example"),)
+REMOVED = (Given("good3.example"),)
 SUPPRESSION = Suppression(
     suppression_id("", "ws-00002", "good7.example", ""), "tests", "known", LATEST, "", "ws-00002", "good7.example"
 )
@@ -44,9 +44,9 @@ def publish_before(settings: Settings) -> None:
 
 
 def publish_in_the_middle(settings: Settings) -> None:
-    """Something is added, something taken back, something suppressed."""
+    """An indicator is added, one removed, one suppressed."""
     put: list[Indicator | Suppression] = [*map(indicator, IN_THE_MIDDLE), SUPPRESSION]
-    removed: list[tuple[bytes, bytes | None]] = [(key_of(one), None) for one in map(indicator, TAKEN_BACK)]
+    removed: list[tuple[bytes, bytes | None]] = [(key_of(one), None) for one in map(indicator, REMOVED)]
     _publish(settings, [*((key_of(one), value_of(one)) for one in put), *removed])
 
 

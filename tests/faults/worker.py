@@ -90,7 +90,7 @@ def local_state_first() -> None:
     async def keep_and_save(bench: BatchProcessor, entries: Any, check: Check) -> None:
         for partition, some in entries.items():
             if some:
-                bench._store.write(partition, some)
+                bench.store.write(partition, some)
         await save(bench, entries, check)
 
     _replace(BatchProcessor, "_save", keep_and_save)
@@ -140,19 +140,17 @@ GUARDED = {"no-recovery-hook", "hole-in-the-offsets"}
 STEP_OF_BREAK = {"state-before-outputs": STEPS[1], "local-state-first": STEPS[2], "no-lease": STEPS[0]}
 """Where a broken worker ends when it is asked to: where the break shows."""
 _steps: Sequence[str] = STEPS
-_asked: tuple[str, signal.Signals] | None = None
+_asked: list[tuple[str, signal.Signals]] = []
+"""The step at which to end and the signal; the latest request only."""
 
 
 def _ask(signum: int, _frame: object) -> None:
-    global _asked
-    _asked = random.choice(_steps), signal.SIGKILL if signum == signal.SIGUSR1 else signal.SIGSTOP
+    _asked[:] = [(random.choice(_steps), signal.SIGKILL if signum == signal.SIGUSR1 else signal.SIGSTOP)]
 
 
 def _end_when_asked(step: str) -> None:
-    global _asked
-    if _asked is not None and _asked[0] == step:
-        _, how = _asked
-        _asked = None
+    if _asked and _asked[0][0] == step:
+        _, how = _asked.pop()
         os.kill(os.getpid(), how)
 
 

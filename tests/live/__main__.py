@@ -48,7 +48,7 @@ def main() -> int:
     ):  # a script's shell has what it starts in the background ignore the first
         signal.signal(stop, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="unproxy-live-"))
-    folder.chmod(0o755)  # some clients, and the proxy, are the user nobody
+    folder.chmod(0o755)  # some clients, and the proxy, run as the unprivileged user
     code = EXIT_WRONG
     try:
         code = 0 if live(given, folder) else EXIT_WRONG

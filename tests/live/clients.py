@@ -4,12 +4,12 @@
 
 `python` keeps connections alive and asks for several hosts on one; `browser` opens many at once from many threads, most of
 them tunnels, retries, and leaves in the middle of some; `curl` starts curl again and again, as two users.
-The first two run as nobody.
+The first two run as the unprivileged user.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401  # looked for at the first connection, when the user nobody may not read it any more
+import encodings.idna  # noqa: F401  # imported at the first connection, when the user may not read it any more
 import http.client
 import json
 import os
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tests.live.diary import Diary, Result
 from tests.live.errands import API, FORBIDDEN, FRONT, LISTED, LISTED_BELOW, NOWHERE, PAGES, PARTS, SECRET
-from tests.live.stage import NOBODY, PROXY, PROXY_6, PROXY_PORT, SERVERS
+from tests.live.stage import PROXY, PROXY_6, PROXY_PORT, SERVERS, UNPRIVILEGED
 from tests.live.wire import Wire
 
 PROXY_BY_6 = (PROXY_6, PROXY_PORT)
@@ -177,10 +177,10 @@ def calls(folder: Path) -> Iterator[list[str]]:
 
 
 def curl(diary: Diary, times: int, folder: Path) -> None:
-    """Each call, as root and as nobody in turn."""
+    """Each call, as root and as the unprivileged user in turn."""
     common = ["--silent", "--insecure", "--max-time", "6", "--header", f"@{folder / 'secrets'}"]
     common += ["--write-out", f"@{folder / 'write-out'}", "--output", os.devnull, "--output", os.devnull]
-    wanted = [([*call[:1], *common, *call[1:]], user) for call in calls(folder) for user in (0, NOBODY) * times]
+    wanted = [([*call[:1], *common, *call[1:]], user) for call in calls(folder) for user in (0, UNPRIVILEGED) * times]
     with ThreadPoolExecutor(CURLS_AT_ONCE) as pool:
         for done in [pool.submit(one_curl, diary, words, user) for words, user in wanted]:
             done.result()
@@ -231,10 +231,10 @@ def main(kind: str, log: Path, times: int) -> None:
         curl(Diary(log, kind), times, log.parent)
         return
     log.touch()
-    os.chown(log, NOBODY, NOBODY)
+    os.chown(log, UNPRIVILEGED, UNPRIVILEGED)
     os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+    os.setgid(UNPRIVILEGED)
+    os.setuid(UNPRIVILEGED)
     {"python": python, "browser": browser}[kind](Diary(log, kind), times)
 
 

@@ -216,8 +216,13 @@ def _destination(entries: Sequence[Entry], row: Row, verdicts: Sequence[Row], ju
         counts[json.loads(verdict["AdditionalFields"]).get("ResponseCategory", "")] += 1
     if len(about) != len(listed):
         judgement.wrong(Wrong.VERDICT, f"{_spelled(first)}: {len(about)}, not {len(listed)}")
+    _results(entries, judgement)
+
+
+def _results(entries: Sequence[Entry], judgement: Judgement) -> None:
+    """What the clients got: no answer where the mode blocks, and elsewhere no cut connection."""
     for entry in entries:
-        if _listed(entry) and mode is ProtectionMode.BLOCK:
+        if _listed(entry) and judgement.mode is ProtectionMode.BLOCK:
             if entry.result is Result.DONE:
                 judgement.wrong(Wrong.GOT_THROUGH, f"{_spelled(entry)}: the client has its answer")
         elif entry.result is Result.CUT:

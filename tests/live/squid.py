@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.errands import ADDRESSES, FORBIDDEN
-from tests.live.stage import NOBODY, PROXY, PROXY_6, PROXY_PORT, CannotRun, Stage, WentWrong, await_that
+from tests.live.stage import PROXY, PROXY_6, PROXY_PORT, UNPRIVILEGED, CannotRun, Stage, WentWrong, await_that
 
 ABORTED = "_ABORTED"
 QUIET_SECS = 0.5
@@ -87,7 +87,7 @@ class Squid:
         place = unpacked(package, folder)
         user = folder / "squid"
         user.mkdir()
-        os.chown(user, NOBODY, NOBODY)
+        os.chown(user, UNPRIVILEGED, UNPRIVILEGED)
         (user / "hosts").write_text("".join(f"{address} {name}\n" for name, address in ADDRESSES.items()))
         settings = CONFIGURATION.format(
             proxy=PROXY, proxy_6=PROXY_6, port=PROXY_PORT, folder=user, place=place, forbidden=FORBIDDEN
@@ -102,7 +102,7 @@ class Squid:
             "-f",
             user / "squid.conf",
         ]
-        process = stage.far(words, "squid", user=NOBODY)
+        process = stage.far(words, "squid", user=UNPRIVILEGED)
         cache_log = user / "cache.log"
 
         def listens() -> bool:
@@ -123,7 +123,7 @@ class Squid:
 
 
 def unpacked(package: Path, folder: Path) -> Path:
-    """Its files where the user nobody may read them. Raises CannotRun."""
+    """Its files where the unprivileged user may read them. Raises CannotRun."""
     binary, share = package / "usr/sbin/squid", package / "usr/share/squid"
     if not binary.exists():
         raise CannotRun(f"{package}: no squid here; `make live` fetches Debian's package")

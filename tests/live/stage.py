@@ -29,8 +29,8 @@ PROXY, PROXY_6, PROXY_PORT = "198.51.100.80", "2001:db8:51::80", 3128
 LOAD_PROXIES = tuple(f"198.51.100.{last}" for last in range(100, 108))
 """Several, so that a client has enough ports at 2,000 connections a second."""
 SERVERS = tuple(f"203.0.113.{last}" for last in (10, 11, 12, 66))
-NOBODY = 65_534
-"""The user nobody, and its group."""
+UNPRIVILEGED = 65_534
+"""ID of Linux's unprivileged user, and of its group."""
 ENTERED = "LIVE_ENTERED"
 STOP_SECS = 15.0
 START_SECS = 60.0

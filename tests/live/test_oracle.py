@@ -24,7 +24,7 @@ BEGAN = 1_795_800_000.0
 CURL = {
     "InitiatingProcessFileName": "curl",
     "InitiatingProcessId": 41,
-    "InitiatingProcessAccountName": "nobody",
+    "InitiatingProcessAccountName": "alice",
     "InitiatingProcessCommandLine": "curl http://news.example/",
 }
 
@@ -34,7 +34,7 @@ def entry(host: str = "news.example", **facts: Any) -> Entry:
     own: dict[str, Any] = {
         "client": "curl",
         "pid": 41,
-        "user": "nobody",
+        "user": "alice",
         "command_line": "curl http://news.example/",
         "connection": "41-1",
         "opened": BEGAN,

@@ -19,6 +19,7 @@ from producers.files.position import Positions
 from producers.files.replay import QUIET_ROUNDS, piped, replay
 from producers.files.tail import HELD_SECS_MAX, Tail
 from producers.sources.source import Line, Source, SourceFile, parse_source
+from schemas.dialect import Framing
 from schemas.events import ProxyLogged
 from schemas.parsers import dialects
 from schemas.parsers.recognition import NOBODYS
@@ -40,12 +41,10 @@ def numbers(lines: Iterable[Line | bytes]) -> list[int]:
     return [int(json.loads(value)["server_name"].partition(".")[0]) for value in values]
 
 
-class Parts:
+class Parts(Framing):
     """A framing that holds back: `a1` is a part of event a, `a.` its end, and the event its parts. `=` lines are context."""
 
     context = b"="
-    reach = 0
-    near = b""
 
     def __init__(self) -> None:
         self._parts: dict[bytes, list[bytes]] = {}

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from schemas import ddl
-from schemas.columns import fields
+from schemas.columns import columns
 from schemas.indicator_input import Given
 from schemas.indicator_topic import key_of, read, value_of
 from schemas.indicators import Indicator
@@ -55,7 +55,7 @@ def model_of(struct: type[msgspec.Struct]) -> type[Contract]:
 
 def of_struct(name: str) -> list[Described]:
     """Return the fields of the struct."""
-    return [Described(field.name, field.about, field.required, field.nullable) for field in fields(CONTRACTS[name])]
+    return [Described(field.name, field.about, field.required, field.nullable) for field in columns(CONTRACTS[name])]
 
 
 def of_schema(name: str) -> list[Described]:
@@ -149,7 +149,7 @@ def test_models_ignore_new_columns(name: str) -> None:
     """A row with a column that was added later is read; a model cannot be changed."""
     struct = CONTRACTS[name]
     model = model_of(struct)
-    given = {field.name: _value(field.kind, is_time=field.is_time) for field in fields(struct) if field.required}
+    given = {field.name: _value(field.kind, is_time=field.is_time) for field in columns(struct) if field.required}
     read = model.model_validate({**given, "AddedLater": 1})
 
     assert not hasattr(read, "AddedLater")

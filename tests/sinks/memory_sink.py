@@ -22,4 +22,4 @@ class MemorySink:
         self.tokens.add((table, token))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""

@@ -2,7 +2,7 @@
 
 Run as a script it is that process: settings as JSON on stdin, and as arguments the probability with which it kills
 itself at the two worst points (after Kafka knows the plan and before the insert; after the insert and before Kafka knows
-of it), and a file that it tells of each insert: its token, and a digest of its rows.
+of it), and a file that gets a line for each insert: its token, and a digest of its rows.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def loop_of(settings: Settings, *sinks: Sink) -> Iterator[SinkLoop]:
     def work() -> None:
         try:
             loop.run(stop)
-        except BaseException as error:  # noqa: BLE001  # told in the test's thread
+        except BaseException as error:  # noqa: BLE001  # raised again in the test's thread
             errors.append(error)
 
     thread = threading.Thread(target=work)
@@ -150,8 +150,8 @@ def loop_of(settings: Settings, *sinks: Sink) -> Iterator[SinkLoop]:
     assert took < 5.0
 
 
-def told(loop: SinkLoop, name: str) -> dict[str, int]:
-    """What a metric says by label; labels without anything are left out."""
+def metric(loop: SinkLoop, name: str) -> dict[str, int]:
+    """Return a metric's values by label, without zeros."""
     samples = [sample for family in sink_families(loop) for sample in family.samples if sample.name == name]
     return {"".join(sample.labels.values()): int(sample.value) for sample in samples if sample.value}
 
@@ -202,7 +202,7 @@ class SinkProcess:
 
     @property
     def inserts_file(self) -> Path:
-        """Where it tells of its inserts."""
+        """The file of its inserts."""
         return self.log.with_suffix(".inserts")
 
     def send(self, signum: signal.Signals) -> None:
@@ -211,7 +211,7 @@ class SinkProcess:
         self._process.send_signal(signum)
 
     def kill(self) -> None:
-        """Whatever state it is in, end it, and start it no more."""
+        """Kill it in whatever state it is, and do not start it again."""
         with self._lock:
             self._keep.clear()
             if self._process is not None:
@@ -230,19 +230,19 @@ class SinkProcess:
         assert self._process is not None
         return self._process.wait(secs_max)
 
-    def says(self) -> str:
+    def log_text(self) -> str:
         """What it has logged so far."""
         return self.log.read_text(errors="replace")
 
 
 def inserts(*files: Path) -> set[tuple[str, str]]:
-    """The inserts these processes told of: token and digest."""
+    """The inserts that these processes recorded: token and digest."""
     lines = [line.split() for file in files if file.exists() for line in file.read_text().splitlines()]
-    # A process that was killed may have told the half of a line.
+    # A process that was killed may have written half a line.
     return {(line[0], line[1]) for line in lines if len(line) == 3}
 
 
-def _tell_and_crash(probability: float, file: Path) -> None:
+def _report_and_crash(probability: float, file: Path) -> None:
     write = ClickHouseSink.write
 
     def maybe_die() -> None:
@@ -253,8 +253,8 @@ def _tell_and_crash(probability: float, file: Path) -> None:
         sink: ClickHouseSink, table: str, rows: Sequence[bytes], token: str, *, again: bool = False
     ) -> None:
         maybe_die()
-        with file.open("a") as inserts_told:
-            inserts_told.write(f"{token} {hashlib.sha256(b'|'.join([table.encode(), *rows])).hexdigest()} .\n")
+        with file.open("a") as report:
+            report.write(f"{token} {hashlib.sha256(b'|'.join([table.encode(), *rows])).hexdigest()} .\n")
         write(sink, table, rows, token, again=again)
         maybe_die()
 
@@ -263,8 +263,8 @@ def _tell_and_crash(probability: float, file: Path) -> None:
 
 if __name__ == "__main__":
     set_up(service=True)
-    _tell_and_crash(float(sys.argv[1]), Path(sys.argv[2]))
-    told_to_stop = threading.Event()
+    _report_and_crash(float(sys.argv[1]), Path(sys.argv[2]))
+    stop_requested = threading.Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: told_to_stop.set())
-    run(Settings.model_validate(tomllib.loads(sys.stdin.read())), told_to_stop)
+        signal.signal(wanted, lambda *_: stop_requested.set())
+    run(Settings.model_validate(tomllib.loads(sys.stdin.read())), stop_requested)

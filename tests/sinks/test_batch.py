@@ -51,7 +51,7 @@ def test_bounds_are_kept(messages: list[Message]) -> None:
 
 @given(streams, st.data())
 def test_same_cut_after_crash(messages: list[Message], data: st.DataObject) -> None:
-    """Whoever reads again from the plan makes the planned batches with the same tokens, whatever the limits are now."""
+    """Reading again from the plan makes the planned batches with the same tokens, whatever the limits are now."""
     before = batches(messages)
     written = data.draw(st.integers(0, len(before)))
     planned = data.draw(st.integers(written, len(before)))
@@ -132,9 +132,9 @@ def test_rows_are_counted_unread() -> None:
     assert [Message(0, 0, value).rows for value in (b"", b"a", b"a\nb\nc")] == [0, 1, 3]
 
 
-def test_token_tells_topics_apart() -> None:
-    """Another place, or a topic made anew with the same offsets, is another insert."""
-    last, anew = Message(1, 1_001, b"b"), Message(1, 5_001, b"b")
+def test_token_distinguishes_topics() -> None:
+    """Another place, or a recreated topic with the same offsets, is another insert."""
+    last, recreated = Message(1, 1_001, b"b"), Message(1, 5_001, b"b")
 
     names = {
         token("t", 0, 0, 2, last),
@@ -142,7 +142,7 @@ def test_token_tells_topics_apart() -> None:
         token("u", 0, 0, 2, last),
         token("t", 0, 1, 2, last),
         token("t", 0, 0, 3, last),
-        token("t", 0, 0, 2, anew),
+        token("t", 0, 0, 2, recreated),
     }
     assert len(names) == 6
     assert token("t", 0, 0, 2, last) == token("t", 0, 0, 2, Message(1, 1_001, b"c"))
@@ -161,10 +161,10 @@ def test_a_plan_comes_back(written: int, steps: list[int]) -> None:
 
 
 @given(st.text() | st.none())
-def test_foreign_metadata_is_no_plan(said: str | None) -> None:
+def test_foreign_metadata_is_no_plan(committed: str | None) -> None:
     """What others committed, or another version, is not followed and not stumbled over."""
-    assert Plan.read(7, said) == Plan(7)
-    assert Plan.read(-1_001, said) is None
+    assert Plan.read(7, committed) == Plan(7)
+    assert Plan.read(-1_001, committed) is None
 
 
 def test_damaged_metadata_is_no_plan() -> None:

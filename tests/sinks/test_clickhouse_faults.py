@@ -125,18 +125,18 @@ class SmallEngine(Engine):
 
     def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
         command, environment = super()._prepare(port)
-        self._data.mkdir(parents=True, exist_ok=True)
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
         script = f'mount -t tmpfs -o size={SPACE} none "$0" && exec "$@"'
         # As root, too, a user namespace: some machines let root mount only there.
         ways = ["--mount"] if os.geteuid() == 0 and _may(["--mount"]) else ["--user", "--map-root-user", "--mount"]
         unshare = shutil.which("unshare")
         assert unshare, "unshare is missing; install util-linux"
-        return [unshare, *ways, "/bin/sh", "-c", script, str(self._data), *command], environment
+        return [unshare, *ways, "/bin/sh", "-c", script, str(self.folder / "data"), *command], environment
 
     @property
     def inside(self) -> Path:
         """The data as the engine sees it."""
-        return Path(f"/proc/{self.pid}/root{self._data}")
+        return Path(f"/proc/{self.pid}/root{self.folder}/data")
 
 
 def _may(ways: list[str]) -> bool:
@@ -208,7 +208,7 @@ def test_ends_whatever_is_down(tmp_path: Path) -> None:
 
 
 def test_no_space_is_busy(tmp_path: Path) -> None:
-    """What ClickHouse says of a full disk means: later, the same again."""
+    """ClickHouse's error for a full disk means: retry the same rows later."""
     with running(SmallEngine(tmp_path / "clickhouse")) as engine:
         config = engine.settings("own")
         settings = prepare(Settings.model_validate({"clickhouse": config.model_dump()}))

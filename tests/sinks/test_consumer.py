@@ -22,11 +22,11 @@ from tests.sinks.sink_world import (
     ask,
     loop_of,
     messages,
+    metric,
     nothing_waits,
     prepare,
     publish,
     row,
-    told,
     until,
 )
 from unproxy.local.meter import scrape
@@ -37,7 +37,7 @@ SettingsMaker = Callable[..., Settings]
 
 
 def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
-    """Each topic's rows are in its table, the bytes of rejects too; then there is no lag, and the counters say so."""
+    """Each topic's rows are in its table, the bytes of rejects too; then there is no lag, by the counters too."""
     settings = prepare(settings_for(sink={"batch_age_secs_max": 0.1}))
     publish(settings, NETWORK_EVENTS, messages(10))
     publish(settings, DEVICE_EVENTS, [row(1) + b"\n" + row(2), row(3)])
@@ -54,15 +54,15 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
         assert (loop.retries, loop.refused) == (0, 0)
         read = {NETWORK_EVENTS: 50, DEVICE_EVENTS: 3, BLOCK_ALERTS: 1, REJECTS: 1}
         carried = {NETWORK_EVENTS: 10, DEVICE_EVENTS: 2, BLOCK_ALERTS: 1, REJECTS: 1}
-        assert told(loop, "unproxy_sink_rows_read_total") == {topic_name(settings, k): v for k, v in read.items()}
-        assert told(loop, "unproxy_sink_messages_total") == {topic_name(settings, k): v for k, v in carried.items()}
-        assert told(loop, "unproxy_sink_rows_written_total") == {TABLE_OF_TOPIC[k]: v for k, v in read.items()}
-        assert told(loop, "unproxy_sink_batches_written_total").keys() == {TABLE_OF_TOPIC[name] for name in read}
-        until(lambda: not told(loop, "unproxy_sink_rows_waiting"))
-        assert told(loop, "unproxy_sink_batch_rows_count") == told(loop, "unproxy_sink_batches_written_total")
-        assert told(loop, "unproxy_sink_batch_rows_sum") == told(loop, "unproxy_sink_rows_written_total")
-        assert told(loop, "unproxy_sink_latency_seconds_count") == {TABLE_OF_TOPIC[k]: v for k, v in carried.items()}
-        assert told(loop, "unproxy_sink_rebalances_total") == {"assigned": 1}
+        assert metric(loop, "unproxy_sink_rows_read_total") == {topic_name(settings, k): v for k, v in read.items()}
+        assert metric(loop, "unproxy_sink_messages_total") == {topic_name(settings, k): v for k, v in carried.items()}
+        assert metric(loop, "unproxy_sink_rows_written_total") == {TABLE_OF_TOPIC[k]: v for k, v in read.items()}
+        assert metric(loop, "unproxy_sink_batches_written_total").keys() == {TABLE_OF_TOPIC[name] for name in read}
+        until(lambda: not metric(loop, "unproxy_sink_rows_waiting"))
+        assert metric(loop, "unproxy_sink_batch_rows_count") == metric(loop, "unproxy_sink_batches_written_total")
+        assert metric(loop, "unproxy_sink_batch_rows_sum") == metric(loop, "unproxy_sink_rows_written_total")
+        assert metric(loop, "unproxy_sink_latency_seconds_count") == {TABLE_OF_TOPIC[k]: v for k, v in carried.items()}
+        assert metric(loop, "unproxy_sink_rebalances_total") == {"assigned": 1}
     assert ask(settings, "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents") == 50
     assert ask(settings, "SELECT count() FROM DB.DeviceEvents") == 3
     assert ask(settings, "SELECT DestinationHosts FROM DB.BlockAlerts") == ["h"]
@@ -74,7 +74,7 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
 
 
 def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """Kill -9 in the middle, twice: a new one goes on, and hunters see each row once. Its page tells how far it is."""
+    """Kill -9 in the middle, twice: a new one goes on, and hunters see each row once. Its page has the progress."""
     port = free_port()
     sink = {"batch_rows_max": 25, "batch_age_secs_max": 0.2, "name": "sink-1", "metrics_port": port}
     settings = prepare(settings_for(sink=sink))
@@ -101,10 +101,10 @@ def test_rows_left_to_another_are_counted(kafka_settings_for: SettingsMaker) -> 
     settings = kafka_settings_for(sink={"batch_age_secs_max": 600.0})
     publish(settings, NETWORK_EVENTS, messages(4))
     with loop_of(settings, MemorySink()) as loop:
-        until(lambda: told(loop, "unproxy_sink_rows_waiting") == {"DeviceNetworkEvents": 20})
+        until(lambda: metric(loop, "unproxy_sink_rows_waiting") == {"DeviceNetworkEvents": 20})
 
-    until(lambda: told(loop, "unproxy_sink_rows_left_total") == {"DeviceNetworkEvents": 20})
-    assert told(loop, "unproxy_sink_rows_waiting") == {}
+    until(lambda: metric(loop, "unproxy_sink_rows_left_total") == {"DeviceNetworkEvents": 20})
+    assert metric(loop, "unproxy_sink_rows_waiting") == {}
 
 
 def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMak
 
 
 def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pytest.LogCaptureFixture) -> None:
-    """Without tables nothing is dropped: the log says what to do, and once it is done the rows come."""
+    """Without tables nothing is dropped: the log names the command, and after that the rows come."""
     settings = settings_for(sink={"batch_age_secs_max": 0.1, "retry_secs_max": 0.2})
     publish(settings, NETWORK_EVENTS, messages(4))
     with loop_of(settings) as loop:
@@ -146,7 +146,7 @@ def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pyte
         until(lambda: loop.rows_written == 20)
         until(lambda: loop.failing_since is None)
 
-        assert told(loop, "unproxy_sink_retries_total")["DeviceNetworkEvents"] == loop.retries
+        assert metric(loop, "unproxy_sink_retries_total")["DeviceNetworkEvents"] == loop.retries
     assert any("run `unproxy migrate`" in record.__dict__.get("error", "") for record in caplog.records)
     assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 20
 
@@ -161,7 +161,7 @@ def test_bad_rows_go_to_rejects(settings_for: SettingsMaker) -> None:
         until(lambda: loop.rows_written == 150 + len(bad))
 
         assert loop.refused == len(bad)
-        assert told(loop, "unproxy_sink_rows_refused_total") == {"DeviceNetworkEvents": len(bad)}
+        assert metric(loop, "unproxy_sink_rows_refused_total") == {"DeviceNetworkEvents": len(bad)}
     assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 150
     assert ask(settings, "SELECT groupUniqArray(Reason) FROM DB.Rejects") == ["not_deliverable"]
     kept = ask(settings, "SELECT groupArray(Raw) FROM DB.Rejects")
@@ -206,7 +206,7 @@ def test_an_assignment_leaves_nothing_to_ask(
         return given[-1]
 
     start_of = group_member.start_of
-    monkeypatch.setattr(consuming, "start_of", begin)
+    monkeypatch.setattr(group_member, "start_of", begin)
     with loop_of(kafka_settings_for()) as loop:
         until(lambda: loop.joined)
 
@@ -232,7 +232,7 @@ def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: 
 
 
 def test_stop_while_clickhouse_is_away(kafka_settings_for: SettingsMaker) -> None:
-    """Nobody listens where ClickHouse should be: told to stop, the sink ends within two seconds (see loop_of)."""
+    """No listener at ClickHouse's address: a stop request ends the sink within two seconds (see loop_of)."""
     settings = kafka_settings_for(clickhouse={"url": "http://127.0.0.1:1"}, sink={"batch_age_secs_max": 0.1})
     publish(settings, NETWORK_EVENTS, messages(4))
     with loop_of(settings) as loop:
@@ -242,7 +242,7 @@ def test_stop_while_clickhouse_is_away(kafka_settings_for: SettingsMaker) -> Non
 
 
 def test_stop_while_clickhouse_hangs(kafka_settings_for: SettingsMaker) -> None:
-    """ClickHouse takes the connection and says nothing: told to stop, the sink ends within two seconds."""
+    """ClickHouse takes the connection and never answers: a stop request ends the sink within two seconds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         settings = kafka_settings_for(clickhouse={"url": url, "timeout_secs": 20}, sink={"batch_age_secs_max": 0.1})
@@ -260,11 +260,11 @@ def test_failed_commits_are_counted() -> None:
     with loop_of(settings, MemorySink()) as loop:
         loop._offsets.answered(KafkaError(KafkaError._TRANSPORT), [TopicPartition("topic", part, 5) for part in (0, 1)])
 
-        assert told(loop, "unproxy_sink_commit_failures_total") == {"": 1}
+        assert metric(loop, "unproxy_sink_commit_failures_total") == {"": 1}
 
 
 def test_stop_while_kafka_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody listens where Kafka should be: the log says so, and told to stop the sink ends within two seconds."""
+    """No listener at Kafka's address: the log states it, and a stop request ends the sink within two seconds."""
     settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}})
     with loop_of(settings, MemorySink()):
         until(lambda: "kafka is in trouble, will retry" in caplog.messages)

@@ -103,7 +103,7 @@ def test_same_token_is_once(subject: Subject) -> None:
 
 
 def test_same_token_after_restart_is_once(subject: Subject) -> None:
-    """Whoever opens the sink anew may repeat what the last one wrote."""
+    """A sink that is opened again may repeat what the last one wrote."""
     for _ in range(2):
         sink = subject.open()
         sink.write(TABLE, [row(1)], "a")
@@ -113,7 +113,7 @@ def test_same_token_after_restart_is_once(subject: Subject) -> None:
 
 
 def test_other_token_is_another_write(subject: Subject) -> None:
-    """Equal rows under another token are another write: which of them counts is not for the sink to say."""
+    """Equal rows under another token are another write: the sink does not choose between them."""
     sink = subject.open()
     sink.write(TABLE, [row(1)], "a")
     sink.write(TABLE, [row(1), row(2)], "b")

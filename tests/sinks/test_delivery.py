@@ -26,11 +26,11 @@ from tests.sinks.sink_world import (
     ask,
     inserts,
     loop_of,
+    metric,
     nothing_waits,
     prepare,
     publish,
     row,
-    told,
     until,
 )
 
@@ -102,10 +102,10 @@ def assert_stored_once(settings: Settings, flow: Flow) -> None:
 
 def assert_one_token_each(*files: Path) -> None:
     """No token ever stood for other rows, and no rows ever had another token."""
-    told_of = inserts(*files)
-    assert told_of
-    assert Counter(token for token, _ in told_of).most_common(1)[0][1] == 1
-    assert Counter(rows for _, rows in told_of).most_common(1)[0][1] == 1
+    reported = inserts(*files)
+    assert reported
+    assert Counter(token for token, _ in reported).most_common(1)[0][1] == 1
+    assert Counter(rows for _, rows in reported).most_common(1)[0][1] == 1
 
 
 def test_killed_again_and_again(settings_for: SettingsMaker, tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_a_zombie_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -
         waker.kill()
 
     assert codes == (0, 0)
-    assert "partitions lost" in sleeper.says()
+    assert "partitions lost" in sleeper.log_text()
     assert_stored_once(settings, flow)
     assert_one_token_each(sleeper.inserts_file, waker.inserts_file)
 
 
 def test_two_of_one_name(settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """Of two sinks with one name the first ends with an error that says so: its supervisor may start it again."""
+    """Of two sinks with one name the first ends with an error that names it: its supervisor may start it again."""
     settings = prepare(settings_for(sink={"name": "sink-1", "session_timeout_secs": 6}))
     first, second = (SinkProcess(settings, tmp_path / f"{name}.log") for name in "ab")
     try:
@@ -223,12 +223,12 @@ def test_two_of_one_name(settings_for: SettingsMaker, tmp_path: Path) -> None:
         second.kill()
 
     assert code == 1
-    assert 'this sink called "sink-1"' in first.says()
-    assert "give each sink its own sink.name" in first.says()
+    assert 'this sink called "sink-1"' in first.log_text()
+    assert "give each sink its own sink.name" in first.log_text()
 
 
 def test_retention_that_passes_the_sink(kafka_settings_for: SettingsMaker, caplog: pytest.LogCaptureFixture) -> None:
-    """What was deleted before the sink had read it is counted and told as an error; the rest comes."""
+    """Rows deleted before the sink read them are counted and logged as an error; the rest comes."""
     settings = kafka_settings_for(sink={"batch_age_secs_max": 0.1})
     name = topic_name(settings, NETWORK_EVENTS)
     publish(settings, NETWORK_EVENTS, [row(number) for number in range(4 * PARTITIONS)])
@@ -244,13 +244,13 @@ def test_retention_that_passes_the_sink(kafka_settings_for: SettingsMaker, caplo
     with loop_of(settings, second) as loop:
         until(lambda: len(second.rows.get("DeviceNetworkEvents", [])) == 4 * PARTITIONS - 3)
 
-        assert told(loop, "unproxy_sink_messages_missed_total") == {name: 3}
+        assert metric(loop, "unproxy_sink_messages_missed_total") == {name: 3}
         until(lambda: nothing_waits(settings))
     (record,) = [record for record in caplog.records if "deleted before they were read" in record.message]
     assert (record.__dict__["from"], record.__dict__["to"], record.__dict__["messages"]) == (4, 6, 3)
 
 
-def test_a_topic_made_anew_is_read_from_its_start(kafka_settings_for: SettingsMaker) -> None:
+def test_a_recreated_topic_is_read_from_its_start(kafka_settings_for: SettingsMaker) -> None:
     """What was committed lies beyond the end, with a plan still further: all that is there is read."""
     settings = kafka_settings_for(sink={"batch_age_secs_max": 0.1})
     name = topic_name(settings, NETWORK_EVENTS)

@@ -1,4 +1,4 @@
-"""A ClickHouse behind HTTPS, as its cloud is: the sink writes, people ask, and what is wrong is told in words."""
+"""A ClickHouse behind HTTPS, as its cloud is: the sink writes, people ask, and wrong settings have clear errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., ClickHouseSettings]
 
 @pytest.fixture(scope="module")
 def port(engine: Engine) -> Iterator[int]:
-    """Where the engine is spoken to encrypted."""
+    """Where the engine is reached encrypted."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(TLS / "localhost.pem")
     proxy = TcpProxy(free_port(), engine.port, server)
@@ -60,7 +60,7 @@ def test_rows_are_written_and_found(config: Make, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("scheme", "ca_file", "said", "code"),
+    ("scheme", "ca_file", "message", "code"),
     [
         ("https", "", "check clickhouse.ca_file", 1),
         ("http", "", "clickhouse.url", 1),
@@ -68,15 +68,15 @@ def test_rows_are_written_and_found(config: Make, tmp_path: Path, capsys: pytest
     ],
     ids=["unknown authority", "not encrypted", "no such file"],
 )
-def test_what_is_wrong_is_told(
-    config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str, ca_file: str, said: str, code: int
+def test_a_wrong_setting_is_reported(
+    config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str, ca_file: str, message: str, code: int
 ) -> None:
-    """To whoever asks; the sink of an authority that nobody knows waits, and says why."""
+    """`query` prints it; a sink that meets an unknown authority waits, and its error states why."""
     file, wrong = tmp_path / "settings.toml", config(scheme, ca_file)
     write_settings(Settings(clickhouse=wrong), file)
 
     assert run(["--config", str(file), "query", "select 1"]) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     with pytest.raises(SettingsError if code == 2 else SinkBusy):
         ClickHouseSink(wrong).write("DeviceNetworkEvents", [b"{}"], "a")
     if code == 2:

@@ -13,7 +13,7 @@ def identity(place: str, headers: list[tuple[str, bytes | None]]) -> str:
 
 
 def test_a_reject_sent_twice_is_one_row() -> None:
-    """Who sends a message on and dies before that is noted sends it again: the header tells that it is the same."""
+    """A sender that dies before it records a delivery sends the message again; the header identifies it as the same."""
     named: list[tuple[str, bytes | None]] = [("reason", b"not_deliverable"), (RECORD_ID, b"rows/0/7@900")]
 
     assert identity("rejects/1/3", named) == identity("rejects/1/4", named) == "rows/0/7@900"

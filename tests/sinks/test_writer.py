@@ -27,7 +27,7 @@ class Picky(MemorySink):
 
 
 class Moody(MemorySink):
-    """Says no in the given ways first."""
+    """Raises the given errors first."""
 
     def __init__(self, *moods: Exception) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def test_written_then_committed() -> None:
 
 @pytest.mark.parametrize("mood", [SinkBusy("away"), SinkRefused("no table; run `unproxy migrate`")])
 def test_trouble_is_retried(mood: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """Away or refused, the rows are kept and come in the end; the log says so once, not at each try."""
+    """Away or refused, the rows are kept and come in the end; the log has it once, not at each try."""
     with running(Moody(mood, mood)) as around:
         around.writer.hand_over(batch(b"a"))
         around.until(lambda: around.writer.waiting == 0)
@@ -117,14 +117,14 @@ def test_trouble_is_retried(mood: Exception, caplog: pytest.LogCaptureFixture) -
 
 
 def test_stop_in_a_pause() -> None:
-    """Told to stop while it waits for the sink, it ends at once and commits nothing."""
+    """A stop request while it waits for the sink ends it at once, and it commits nothing."""
     with running(Moody(*[SinkBusy("away")] * 1_000)) as around:
         around.writer.hand_over(batch(b"a"))
         around.until(lambda: around.writer.retries > 0)
         around.writer.stop()
         around.writer.join(1.0)
 
-        assert not around.writer._thread.is_alive()
+        assert not around.writer.is_alive()
         assert around.committed == []
 
 
@@ -183,7 +183,7 @@ def test_reroute_that_fails_is_retried() -> None:
 
 
 def test_bug_ends_it() -> None:
-    """What nobody foresaw is kept for the loop to raise."""
+    """An unexpected error is kept for the loop to raise."""
     with running(Moody(ZeroDivisionError("bug"))) as around:
         around.writer.hand_over(batch(b"a"))
         around.until(lambda: around.writer.failure is not None)

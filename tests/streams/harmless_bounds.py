@@ -30,15 +30,11 @@ HARMLESS = {
     "the range of the value itself by its standard, or far beyond any real one: outside it is no such value": """
         streams.rows.presence_rows VERSION_MAX
         streams.pipeline NUMBER_DIGITS_MAX CLAIMS_CHARS_MAX
-        schemas.parsers.elastic.ecs COUNT_MAX PID_MAX STATUS_MAX
+        schemas.parsers.common.values PORT_MAX PID_MAX COUNT_MAX STATUS_MAX
         schemas.parsers.proxies.envoy COUNT_MAX
-        schemas.parsers.windows.mde PORT_MAX PID_MAX REPORT_ID_MAX STATUS_MAX
-        schemas.parsers.linux.osquery PORT_MAX PID_MAX SECONDS_MAX
-        schemas.parsers.linux.tetragon PORT_MAX PID_MAX COUNT_MAX
-        schemas.parsers.windows.winlog PORT_MAX PID_MAX
-        schemas.parsers.elastic.line PORT_MAX
+        schemas.parsers.windows.mde REPORT_ID_MAX
+        schemas.parsers.linux.osquery SECONDS_MAX
         schemas.indicator_input PORT_MAX
-        schemas.parsers.common.proxy_log PORT_MAX STATUS_MAX
         schemas.parsers.windows.event_xml _CODE_POINT_MAX
         schemas.parsers.windows.shippers EVENT_ID_MAX ZONE_QUARTERS_MAX
         schemas.parsers.network.zeek_line MILLIS_MIN
@@ -124,17 +120,17 @@ HARMLESS = {
         producers.sensor.http.observer REPORT_SECS
         producers.sensor.enforce.deny_list REPORTED_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX
-        sinks.writer WARN_SECS
+        sinks.sending WARN_SECS
         worker.metrics_port sink.metrics_port publisher.metrics_port
     """,
-    "a secret that could be guessed is an error at the start": "schemas.settings TOKEN_CHARS_MIN",
+    "a secret that could be guessed is an error at the start": "schemas.sections.inputs TOKEN_CHARS_MIN",
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX
         sinks.forward.metrics STANDING_SECS_MAX
         sinks.forward.loop COMMIT_SECS COMMIT_ANSWER_SECS_MAX SENDING_SECS_MAX
         sinks.forward.loop LEAVING_SECS_MAX
-        sinks.forward.sender PAUSE_SECS_FIRST WARN_SECS
+        sinks.forward.sender PAUSE_SECS_FIRST
         sinks.forward.syslog AGAIN_MAX HOST_CHARS_MAX KIND_CHARS_MAX POLL_SECS
         sinks.forward.webhook PAUSE_SECS_MAX BODY_BYTES_MAX
         forward.parallel_max forward.waiting_max forward.timeout_secs forward.retry_secs_max forward.session_timeout_secs

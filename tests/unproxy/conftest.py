@@ -1,6 +1,6 @@
 """One life of `up` for all tests of this folder: started with the sample, parts killed on the way, ended by Ctrl-C.
 
-It is told as a story: each step is written down when it happens, and the tests look at what was written.
+Each step is recorded when it happens, and the tests look at the record.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Terminal:
             raise AssertionError(f"silent for {SECS_MAX:g} s after: {self.sent!r}")
         try:
             chunk = os.read(self._ours, 65_536)
-        except OSError:  # Linux says EIO when the last writer is gone
+        except OSError:  # Linux raises EIO when the last writer is gone
             return False
         self._sent += chunk
         return bool(chunk)

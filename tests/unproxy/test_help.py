@@ -139,14 +139,14 @@ def test_a_verb_imports_no_other() -> None:
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What a user can mend is told in one line on stderr, without a stack, and ends with 2."""
+    """A user's mistake is reported in one line on stderr, without a stack, and ends with 2."""
     assert run(arguments) == 2
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert said.err.startswith("unproxy: ")
-    assert "Value error" not in said.err
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith("unproxy: ")
+    assert "Value error" not in output.err
 
 
 def test_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_reader_that_has_seen_enough_is_no_error() -> None:
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_full_disk_is_said() -> None:
+def test_full_disk_is_reported() -> None:
     """Output that finds no room ends in one sentence and exit 1, whether it goes to a file or to stdout."""
     for output in ("--out /dev/full", "> /dev/full"):
         command = f"{sys.executable} -m unproxy replay sockets:unproxy/samples/sockets.jsonl.gz {output}"

@@ -26,7 +26,7 @@ def commands(verb: str) -> list[list[str]]:
 
 
 def test_fleet_asks_for_what_is_listed(tmp_path: Path) -> None:
-    """The made-up fleet makes requests for the listed domain, whatever the seed: so an alert comes while somebody follows."""
+    """The made-up fleet makes requests for the listed domain, whatever the seed: so an alert comes while a user follows."""
     (added,), (simulated,) = commands("indicators"), commands("simulate")
     options = simulated[simulated.index("simulate") + 1 :]
     assert added[:3] == ["indicators", "add", LISTED]

@@ -1,4 +1,4 @@
-"""The generated pages say what the code says."""
+"""The generated pages match the code."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def test_pages_are_fresh() -> None:
 
 
 def test_no_page_is_empty() -> None:
-    """Each page has something to tell besides its title."""
+    """Each page has content besides its title."""
     assert [path for path, content in pages().items() if content.count("\n") < 5] == []

@@ -79,7 +79,7 @@ def fill(settings: Settings) -> None:
             client.raw_insert(f"{database}.`{table}`", insert_block=block, fmt="JSONEachRow", settings=BEST_EFFORT)
 
 
-def speak(settings: Settings) -> None:
+def publish_everything(settings: Settings) -> None:
     """Messages on every topic that a command reads."""
     alert = {"DestinationHosts": [HOSTILE], "Count": 1, "InitiatingProcessId": 1}
     names = ["Kind", "Severity", "DeviceId", "DeviceName", "InitiatingProcessFileName", "DestinationDomain", "ProxyIP"]
@@ -156,7 +156,7 @@ def world(settings_for: SettingsMaker, tmp_path: Path) -> Iterator[World]:
         settings = settings_for()
         write_settings(settings, tmp_path / "settings.toml")
         fill(settings)
-        speak(settings)
+        publish_everything(settings)
         yield World(settings, tmp_path, receiver)
 
 
@@ -183,14 +183,14 @@ def query(world: World) -> Iterator[str]:
 
 def timeline(world: World) -> Iterator[str]:
     """Rows, and the names of known devices."""
-    for device in (HOSTILE, "nobody"):
+    for device in (HOSTILE, "absent"):
         yield world.run("timeline", device)
     yield world.run("timeline", HOSTILE, "--format", "jsonl")
 
 
 def coverage(world: World) -> Iterator[str]:
     """Sensors, and the names of known devices."""
-    for device in (HOSTILE, "nobody"):
+    for device in (HOSTILE, "absent"):
         yield world.run("coverage", device)
     yield world.run("coverage", HOSTILE, "--format", "jsonl")
 
@@ -287,7 +287,7 @@ def worker(world: World) -> Iterator[str]:
 
 
 def sink(world: World) -> Iterator[str]:
-    """Until it told that ClickHouse takes no such row."""
+    """Until it logged that ClickHouse takes no such row."""
     run = world.start("--verbose", "sink")
     run.until(lambda sent: "rows cannot be stored" in sent)
     yield run.end(signal.SIGTERM)
@@ -351,7 +351,7 @@ GROUP: Any = typer.main.get_command(app)
 
 
 def test_no_verb_steers_the_terminal(world: World) -> None:
-    """Whatever tables, topics, files and servers say: a terminal gets printable text, line feeds and our own sequences."""
+    """Whatever tables, topics, files and servers contain: a terminal gets printable text, line feeds and our own sequences."""
     for verb in GROUP.commands:
         sent = list(VERBS[verb](world))
 

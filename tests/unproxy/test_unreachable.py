@@ -1,4 +1,4 @@
-"""Kafka or ClickHouse away, dumb, or lost on the way: each command says so in one line and ends when told to."""
+"""Kafka or ClickHouse away, silent, or lost on the way: each command reports it in one line and ends on request."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SECS_MAX = 60.0
 END_SECS_MAX = 10.0
 """A second where nothing else runs; what would end a command by itself takes several times as long."""
 AGAIN_SECS = 3.0
-NOBODY = "127.0.0.1:1"
-"""A place where nobody listens."""
+NO_LISTENER = "127.0.0.1:1"
+"""An address without a listener."""
 AT_ONCE = 8
 
 
@@ -43,10 +43,10 @@ Place = Callable[[], AbstractContextManager[tuple[str, threading.Event]]]
 
 
 class Verb(NamedTuple):
-    """A command line, and what it says when nobody answers."""
+    """A command line, and what it prints when no server answers."""
 
     arguments: str
-    says: str
+    expected: str
 
 
 ONE_SHOTS = (
@@ -74,7 +74,7 @@ SERVICES = (
 )
 
 
-class Told(NamedTuple):
+class Ended(NamedTuple):
     """A command that ended."""
 
     verb: str
@@ -104,7 +104,7 @@ class Running:
             "UNPROXY_CLICKHOUSE__PASSWORD": password,
             "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": str(answer_secs_max),
             "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
-            "UNPROXY_FORWARD__URL": f"http://{NOBODY}",
+            "UNPROXY_FORWARD__URL": f"http://{NO_LISTENER}",
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -114,27 +114,27 @@ class Running:
 
     @property
     def text(self) -> str:
-        """What it said so far."""
+        """What it printed so far."""
         return self._log.read_text()
 
-    def until_it_says(self, words: str) -> None:
+    def until_it_prints(self, words: str) -> None:
         """Wait for words, as long as it lives."""
         until(lambda: words in self.text or self.process.poll() is not None, f"{self.verb.arguments}: {words}")
         assert words in self.text
 
-    def end(self, how: signal.Signals | None = None) -> Told:
+    def end(self, how: signal.Signals | None = None) -> Ended:
         """Wait for its end, after a signal if one is given."""
         asked = time.monotonic()
         if how:
             self.process.send_signal(how)
         code = self.process.wait(SECS_MAX)
-        return Told(self.verb.arguments, code, self.text, time.monotonic() - asked)
+        return Ended(self.verb.arguments, code, self.text, time.monotonic() - asked)
 
-    def interrupt(self) -> Told:
+    def interrupt(self) -> Ended:
         """Ctrl-C, and again where nothing happens, as a person does.
 
-        A signal that comes right before a call that blocks is heeded by Python only when that returns; one more that comes
-        while Python ends has the system end it.
+        Python handles a signal that comes right before a blocking call only when the call returns; one more that comes
+        while Python ends kills the process.
         """
         asked = time.monotonic()
         code: int | None = None
@@ -147,7 +147,7 @@ class Running:
                 code = self.process.wait(AGAIN_SECS)
         if pressed > 1 and code == -signal.SIGINT:
             code = EXIT_INTERRUPTED
-        return Told(self.verb.arguments, code, self.text, time.monotonic() - asked)
+        return Ended(self.verb.arguments, code, self.text, time.monotonic() - asked)
 
     def kill(self) -> None:
         """Leave nothing behind."""
@@ -183,13 +183,13 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
 
 @contextmanager
 def refusing() -> Iterator[tuple[str, threading.Event]]:
-    """A place where nobody listens."""
-    yield NOBODY, threading.Event()
+    """An address without a listener."""
+    yield NO_LISTENER, threading.Event()
 
 
 @contextmanager
 def hanging_up() -> Iterator[tuple[str, threading.Event]]:
-    """A place that takes connections, hears the question and hangs up."""
+    """A place that takes connections, reads the question and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def take() -> None:
@@ -216,76 +216,76 @@ def running(
         made.kill()
 
 
-def in_parallel(work: Callable[[Path, Place, Verb], Told], cases: Sequence[tuple[Place, Verb]]) -> list[Told]:
+def in_parallel(work: Callable[[Path, Place, Verb], Ended], cases: Sequence[tuple[Place, Verb]]) -> list[Ended]:
     """The work for each case, some at a time."""
     with TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
         folders = [Path(folder) / str(number) for number in range(len(cases))]
         return list(pool.map(work, folders, *zip(*cases, strict=True)))
 
 
-def lines_of_ours(told: Told) -> list[str]:
-    """What a command that failed says besides its findings and its farewell."""
-    return [line for line in told.text.splitlines() if line.startswith("unproxy: ")]
+def error_lines(ended: Ended) -> list[str]:
+    """The error lines of a command that failed, without its findings."""
+    return [line for line in ended.text.splitlines() if line.startswith("unproxy: ")]
 
 
 PLACES = (silent, refusing, hanging_up)
 
 
-def test_commands_say_what_to_do() -> None:
-    """A command that needs who is away fails with one line that names the place and what to do."""
+def test_commands_state_what_to_do() -> None:
+    """A command whose server is away fails with one line that names the address and what to do."""
 
-    def work(folder: Path, place: Place, verb: Verb) -> Told:
+    def work(folder: Path, place: Place, verb: Verb) -> Ended:
         with place() as (address, _), running(folder, verb, address, f"http://{address}") as command:
-            told = command.end()
-            assert address in told.text
-            return told
+            ended = command.end()
+            assert address in ended.text
+            return ended
 
     # Those first that wait longest.
     cases = [(place, verb) for verb in reversed(ONE_SHOTS) for place in PLACES]
-    for told, (place, verb) in zip(in_parallel(work, cases), cases, strict=True):
-        assert told.code == 1, told
-        assert "Traceback" not in told.text
-        if told.verb == "check":
-            assert told.text.count("WRONG") == 2
+    for ended, (place, verb) in zip(in_parallel(work, cases), cases, strict=True):
+        assert ended.code == 1, ended
+        assert "Traceback" not in ended.text
+        if ended.verb == "check":
+            assert ended.text.count("WRONG") == 2
         else:
-            (line,) = lines_of_ours(told)
-            assert verb.says in line or (place is hanging_up and "is no ClickHouse" in line), told
+            (line,) = error_lines(ended)
+            assert verb.expected in line or (place is hanging_up and "is no ClickHouse" in line), ended
 
 
 def test_commands_end_at_once() -> None:
     """Ctrl-C while a command waits for an answer that does not come ends it, with 130 and no stack."""
 
-    def work(folder: Path, place: Place, verb: Verb) -> Told:
+    def work(folder: Path, place: Place, verb: Verb) -> Ended:
         # Longer than the end may take, so that it is the signal that ends it.
         patience = round(5 * END_SECS_MAX)
         with place() as (address, asked), running(folder, verb, address, f"http://{address}", patience) as command:
             assert asked.wait(SECS_MAX)
             return command.interrupt()
 
-    for told in in_parallel(work, [(silent, verb) for verb in ONE_SHOTS]):
-        assert (told.code, lines_of_ours(told)) == (130, []), told
-        assert "Traceback" not in told.text
-        assert told.secs < END_SECS_MAX, told
+    for ended in in_parallel(work, [(silent, verb) for verb in ONE_SHOTS]):
+        assert (ended.code, error_lines(ended)) == (130, []), ended
+        assert "Traceback" not in ended.text
+        assert ended.secs < END_SECS_MAX, ended
 
 
 def test_services_wait() -> None:
-    """A service says what is missing and waits for it; Ctrl-C and SIGTERM end it at once, with 0."""
+    """A service prints what is missing and waits for it; Ctrl-C and SIGTERM end it at once, with 0."""
 
-    def work(folder: Path, place: Place, verb: Verb) -> Told:
+    def work(folder: Path, place: Place, verb: Verb) -> Ended:
         how = (signal.SIGINT, signal.SIGTERM)[(SERVICES.index(verb) + PLACES.index(place)) % 2]
         with place() as (address, _), running(folder, verb, address, f"http://{address}") as service:
-            service.until_it_says(verb.says)
+            service.until_it_prints(verb.expected)
             assert address in service.text
             return service.end(how)
 
-    for told in in_parallel(work, [(place, verb) for place in PLACES for verb in SERVICES]):
-        assert told.code == 0, told
-        assert "Traceback" not in told.text
-        assert told.secs < END_SECS_MAX, told
+    for ended in in_parallel(work, [(place, verb) for place in PLACES for verb in SERVICES]):
+        assert ended.code == 0, ended
+        assert "Traceback" not in ended.text
+        assert ended.secs < END_SECS_MAX, ended
 
 
 def test_services_that_lose_both(tmp_path: Path) -> None:
-    """Kafka and ClickHouse die under working services: these live on, say so, and end at once when told to."""
+    """Kafka and ClickHouse die under working services: these keep running, log it, and end at once on a signal."""
     broker, engine = Broker(tmp_path / "kafka", login=False), Engine(tmp_path / "clickhouse")
     verbs = [verb for verb in SERVICES if verb.arguments != "produce sockets:sockets.jsonl"]
     with ExitStack() as stack:
@@ -311,15 +311,15 @@ def test_services_that_lose_both(tmp_path: Path) -> None:
         until(lambda: client.rows("SELECT count() AS n FROM DeviceNetworkEvents")[0]["n"] > 100, "rows")
         broker.kill()
         engine.kill()
-        said = ("out of reach", "Kafka does not answer", "in trouble", "went away", "in trouble")
-        for service, words in zip(services, said, strict=True):
-            service.until_it_says(words)
+        expected = ("out of reach", "Kafka does not answer", "in trouble", "went away", "in trouble")
+        for service, words in zip(services, expected, strict=True):
+            service.until_it_prints(words)
 
         for service, how in zip(services, cycle((signal.SIGINT, signal.SIGTERM)), strict=False):
-            told = service.end(how)
-            assert told.code == 0, told
-            assert "Traceback" not in told.text
-            assert told.secs < END_SECS_MAX, told
+            ended = service.end(how)
+            assert ended.code == 0, ended
+            assert "Traceback" not in ended.text
+            assert ended.secs < END_SECS_MAX, ended
 
 
 def test_answer_that_breaks_off() -> None:

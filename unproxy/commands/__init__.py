@@ -9,35 +9,42 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from unproxy.options import SAMPLE, example, program
+
 FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceError", "ClickException"})
 """Errors whose message states what to do. By name, as importing the packages that define them would slow down `--help`,
 and typer brings its own copy of click in some versions."""
 
-MODULES = {
-    "up": "up",
-    "replay": "replay",
-    "hunt": "hunt",
-    "query": "query",
-    "timeline": "timeline",
-    "coverage": "coverage",
-    "event": "event",
-    "alerts": "alerts",
-    "indicators": "indicators",
-    "suppress": "suppress",
-    "rejects": "rejects",
-    "detach-damaged": "detach_damaged",
-    "produce": "produce",
-    "sensor": "sensor",
-    "simulate": "simulate",
-    "worker": "parts",
-    "sink": "parts",
-    "forward": "forward",
-    "migrate": "migrate",
-    "topics": "kafka",
-    "acls": "kafka",
-    "check": "check",
+_CONFIG = "--config .unproxy/settings.toml"
+_CONNECTION = "query --format csv 'SELECT any(ConnectionId) FROM DeviceNetworkEvents' | tail -1 | tr -d '\"'"
+VERBS = {
+    "up": ("up", "up --once"),
+    "replay": ("replay", f"replay {SAMPLE} --out rows.jsonl"),
+    "hunt": ("hunt", """hunt 'DeviceNetworkEvents | where Outcome == "blocked" | take 10'"""),
+    "query": ("query", """query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
+    "timeline": ("timeline", "timeline dev-a --process curl --limit 20"),
+    "coverage": ("coverage", "coverage dev-a 10:05 10:30"),
+    "event": ("event", f"event $({program()} {_CONNECTION})"),
+    "alerts": ("alerts", "alerts --device dev-b --severity medium"),
+    "indicators": ("indicators", "indicators list"),
+    "suppress": ("suppress", "suppress list"),
+    "rejects": ("rejects", "rejects --since 2026-11-24"),
+    "detach-damaged": ("detach_damaged", "detach-damaged --dry-run"),
+    "produce": ("produce", f"{_CONFIG} produce {SAMPLE}"),
+    "sensor": ("sensor", "sensor --out -"),
+    "simulate": ("simulate", "simulate --devices 20 --seed 7 --out world"),
+    "worker": ("parts", f"{_CONFIG} worker"),
+    "sink": ("parts", f"{_CONFIG} sink"),
+    "forward": ("forward", f"{_CONFIG} forward --test"),
+    "migrate": ("migrate", f"{_CONFIG} migrate --dry-run"),
+    "topics": ("kafka", "topics"),
+    "acls": ("kafka", "acls --role sensor --principal User:ws-1 --raw raw-ws-1"),
+    "check": ("check", f"{_CONFIG} check"),
 }
-"""The module of each verb, in the order of the help text."""
+"""The module and the example of each verb, in the order of the help text.
+
+The module has a function of the verb's name, or for a family of verbs the app `family`.
+"""
 
 
 class LazyGroup(TyperGroup):
@@ -55,9 +62,14 @@ class _Commands(MutableMapping[str, Any]):
 
     def __getitem__(self, verb: str) -> Any:
         if verb not in self._made:
+            name, line = VERBS[verb]
+            module = import_module(f"{__name__}.{name}")
             app = typer.Typer(rich_markup_mode=None)
-            import_module(f"{__name__}.{MODULES[verb]}").register(app)
-            self._made.update(typer.main.get_group(app).commands)
+            if hasattr(module, "family"):
+                app.add_typer(module.family, name=verb, epilog=example(line))
+            else:
+                app.command(verb, epilog=example(line))(getattr(module, verb.replace("-", "_")))
+            self._made[verb] = typer.main.get_group(app).commands[verb]
         return self._made[verb]
 
     def __setitem__(self, verb: str, command: Any) -> None:
@@ -67,7 +79,7 @@ class _Commands(MutableMapping[str, Any]):
         del self._made[verb]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
+        return iter(VERBS)
 
     def __len__(self) -> int:
-        return len(MODULES)
+        return len(VERBS)

@@ -5,31 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from schemas.indicators import Severity
+from schemas.tables import AlertKind
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, Kind, Shape, ShapeOption, as_iso, example, span_of, state_of, stop_asked
+from unproxy.options import DataOption, Shape, ShapeOption, as_iso, span_of, state_of, stop_asked
 from unproxy.output import notify, printable
 
 _ID = re.compile(r"[0-9a-f]{24}")
 """How the IDs of indicators look."""
-
-
-class AtLeast(StrEnum):
-    """Severities, the worst last."""
-
-    INFORMATIONAL = "informational"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("alerts --device dev-b --severity medium"))(alerts)
 
 
 def alerts(
@@ -49,8 +36,8 @@ def alerts(
         str, typer.Option(metavar="NAME", help="Only about this domain, what lies below it, or this address.")
     ] = "",
     indicator: Annotated[str, typer.Option(metavar="VALUE|ID", help="Only alerts of this indicator.")] = "",
-    kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
-    severity: Annotated[AtLeast | None, typer.Option(help="Only alerts that are so bad, or worse.")] = None,
+    kind: Annotated[AlertKind | None, typer.Option(help="Only alerts of this kind.")] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only alerts that are so bad, or worse.")] = None,
     suppressed: Annotated[
         bool | None, typer.Option("--suppressed/--no-suppressed", help="Only suppressed ones, or only the others.")
     ] = None,
@@ -74,7 +61,7 @@ def alerts(
     if from_start and not follow:
         raise Fixable("--from-start goes with --follow")
     state = state_of(context)
-    severities = tuple(AtLeast)[tuple(AtLeast).index(severity) :] if severity else ()
+    severities = tuple(Severity)[tuple(Severity).index(severity) :] if severity else ()
     begin, end = span_of("--from", since, "--to", until)
     names = _destination(domain), _indicator(indicator)
     wanted = Wanted(device, kind or "", severities, suppressed, as_iso(begin), as_iso(end), *names)

@@ -6,13 +6,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import example, state_of
+from unproxy.options import state_of
 from unproxy.output import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("--config .unproxy/settings.toml check"))(check)
 
 
 def check(

@@ -7,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, example, span_of, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, span_of, state_of
 from unproxy.output import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("coverage dev-a 10:05 10:30"))(coverage)
 
 
 def coverage(
@@ -34,6 +29,7 @@ def coverage(
     """
     from unproxy.local.connect import tables
     from unproxy.query.coverage import MINUTE, as_objects, ask, lines
+    from unproxy.query.devices import known
     from unproxy.query.times import DAY, is_day
 
     begin, end = span_of("FROM", since, "TO", until)
@@ -41,10 +37,9 @@ def coverage(
         end = begin + (DAY if is_day(since) else MINUTE)
     with tables(state_of(context), data) as client:
         found = ask(client, device, begin, end)
-        known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceCoverage ORDER BY 1 LIMIT 20")
+        names = "" if found else known(client, "DeviceCoverage")
     if found is None:
-        names = ", ".join(row["DeviceName"] for row in known) or "none yet"
-        typer.echo(printable(f"{device} was never seen; known devices: {names}"), err=True)
+        typer.echo(printable(f"{device} was never seen; {names}"), err=True)
     elif shape is Shape.JSONL:
         for one in as_objects(found):
             typer.echo(json.dumps(one))

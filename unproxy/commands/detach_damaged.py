@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.throttle import Throttle
-from unproxy.options import DataOption, Shape, ShapeOption, example, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, state_of
 from unproxy.output import NOTIFY_SECS, notify, printable
 
 if TYPE_CHECKING:
     from unproxy.ops.damage import Part, Progress
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("detach-damaged --dry-run"))(detach_damaged)
 
 
 def detach_damaged(

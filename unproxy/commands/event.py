@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, example, program, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, state_of
 from unproxy.output import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        epilog=example(
-            f"event $({program()} query --format csv "
-            "'SELECT any(ConnectionId) FROM DeviceNetworkEvents' | tail -1 | tr -d '\"')"
-        )
-    )(event)
 
 
 def event(

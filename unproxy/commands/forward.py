@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Annotated
 
 import typer
 
 from unproxy.errors import Failed
-from unproxy.options import example, service_of, state_of
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("--config .unproxy/settings.toml forward --test"))(forward)
+from unproxy.options import state_of
 
 
 def forward(
@@ -27,11 +23,13 @@ def forward(
     Reads block-alerts and nothing else; the section [forward] of the settings has the receiver. Each target is a process
     with a consumer group of its own.
     """
-    from unproxy import wiring
+    from sinks.forward.run import run, try_out
+    from unproxy.wiring import until_signal
 
     if not test:
-        raise typer.Exit(wiring.run_forwarder(service_of(context).settings))
-    result = wiring.try_receiver(state_of(context).settings)
+        raise typer.Exit(until_signal(state_of(context, service=True).settings, run))
+    target, reply = try_out(state_of(context).settings.forward, time.time())
+    result = {"target": target, "answer": reply.answer, "reply": reply.text, "body": reply.body}
     typer.echo(json.dumps(result))
     if result["answer"] != "delivered":
-        raise Failed(f"{result['target']}: {result['reply']}")
+        raise Failed(f"{target}: {reply.text}")

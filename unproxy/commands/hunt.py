@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, RawCsvOption, example, state_of
+from unproxy.options import DataOption, RawCsvOption, state_of
 from unproxy.query.formats import HuntFormat
 
 if TYPE_CHECKING:
     from hunting.kql.translation import Result
     from unproxy.query.client import Client
     from unproxy.query.hunt import Limits
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("hunt 'DeviceNetworkEvents | where Outcome == \"blocked\" | take 10'"))(hunt)
 
 
 def hunt(

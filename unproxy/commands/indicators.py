@@ -11,23 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
 from unproxy.options import DataOption, RawCsvOption, example, state_of, stop_asked
 from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
-    from schemas.indicators import Indicator
     from unproxy.indicators.topic import Board
-
-
-class Action(StrEnum):
-    """What should happen to a matching request."""
-
-    ALLOW = "allow"
-    WARN = "warn"
-    BLOCK = "block"
-    AUDIT = "audit"
 
 
 class Shape(StrEnum):
@@ -38,26 +29,18 @@ class Shape(StrEnum):
     CSV = "csv"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb with its own verbs."""
-    family = typer.Typer(
-        name="indicators",
-        help="Define which destinations are blocked, warned of, noted or allowed.",
-        epilog=example("indicators list"),
-        no_args_is_help=True,
-        rich_markup_mode=None,
-    )
-    family.command(epilog=example("indicators add evil.example --title 'Campaign 7' --expires 30d"))(add)
-    family.command("list", epilog=example("indicators list --format csv"))(list_)
-    family.command(epilog=example("indicators remove evil.example"))(remove)
-    family.command("import", epilog=example("indicators import --dry-run feed.csv"))(import_)
-    app.add_typer(family)
+family = typer.Typer(
+    help="Define which destinations are blocked, warned of, noted or allowed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
+@family.command(epilog=example("indicators add evil.example --title 'Campaign 7' --expires 30d"))
 def add(
     context: typer.Context,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Domain, IP address, network or URL prefix.")],
-    action: Annotated[Action, typer.Option(help="What should happen.")] = Action.BLOCK,
+    action: Annotated[IndicatorAction, typer.Option(help="What should happen.")] = IndicatorAction.BLOCK,
     exact: Annotated[bool, typer.Option("--exact", help="Of a domain: not the names below it.")] = False,
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="Only this port; 0 for all.")] = 0,
     process: Annotated[
@@ -98,6 +81,7 @@ def add(
     typer.echo(_line(made))
 
 
+@family.command("list", epilog=example("indicators list --format csv"))
 def list_(
     context: typer.Context,
     shape: Annotated[
@@ -124,6 +108,7 @@ def list_(
     typer.echo(f"{len(found):,} indicator{'' if len(found) == 1 else 's'}", err=True)
 
 
+@family.command(epilog=example("indicators remove evil.example"))
 def remove(
     context: typer.Context,
     which: Annotated[
@@ -147,13 +132,14 @@ def remove(
         raise Failed(f"no indicator {', '.join(missing)}; `unproxy indicators list` shows them")
 
 
+@family.command("import", epilog=example("indicators import --dry-run feed.csv"))
 def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file, gzipped or not.")],
     form: Annotated[
         Format, typer.Option("--format", help="How it is written; auto looks what is in it.")
     ] = Format.AUTO,
-    action: Annotated[Action, typer.Option(help="For entries that name none.")] = Action.BLOCK,
+    action: Annotated[IndicatorAction, typer.Option(help="For entries that name none.")] = IndicatorAction.BLOCK,
     exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Report refused entries and exit with 0.")] = False,
     dry_run: Annotated[
@@ -228,12 +214,23 @@ def _line(one: Indicator) -> str:
     return printable("  ".join(filter(None, (one.id, one.action, one.type, *map(str, _cells(one)[1:2]), one.title))))
 
 
-_NAMES = ("Id", "Value", "Type", "Action", "Severity", "Title", "Port", "Process", "Groups", "Expires", "Category")
+_NAMES = (
+    "Id",
+    "Value",
+    "Type",
+    "IndicatorAction",
+    "Severity",
+    "Title",
+    "Port",
+    "Process",
+    "Groups",
+    "Expires",
+    "Category",
+)
 
 
 def _cells(one: Indicator) -> tuple[object, ...]:
     from schemas.clock import iso_micros
-    from schemas.indicators import IndicatorType
 
     below = "*." if one.type is IndicatorType.DOMAIN and one.subdomains else ""
     expires = iso_micros(one.expires) if one.expires else ""

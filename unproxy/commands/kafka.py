@@ -7,13 +7,7 @@ from typing import Annotated
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import example, state_of
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command(epilog=example("topics"))(topics)
-    app.command(epilog=example("acls --role sensor --principal User:ws-1 --raw raw-ws-1"))(acls)
+from unproxy.options import state_of
 
 
 def topics(

@@ -7,15 +7,10 @@ from typing import Annotated
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import example, state_of
+from unproxy.options import state_of
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("migrate", epilog=example("--config .unproxy/settings.toml migrate --dry-run"))(migrate_)
-
-
-def migrate_(
+def migrate(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done and change nothing.")] = False,
     lost: Annotated[bool, typer.Option("--lost", help="Create tables that were lost, empty.")] = False,
@@ -26,7 +21,8 @@ def migrate_(
     empty, only with --lost. An offset reset of the sink's consumer group then brings back the rows that Kafka still has.
     """
     from sinks.migrate import broken_views, lost_tables, pending, recreate_tables
-    from unproxy.wiring import migrate, on_tables
+    from unproxy import wiring
+    from unproxy.wiring import on_tables
 
     settings = state_of(context).settings
     missing = on_tables(settings, lost_tables)
@@ -39,7 +35,7 @@ def migrate_(
         names = [*on_tables(settings, pending), *(f"view {name}" for name in on_tables(settings, broken_views))]
     else:
         on_tables(settings, recreate_tables)
-        names = migrate(settings)
+        names = wiring.migrate(settings)
     names = [*(f"table {name}" for name in missing), *names]
     for name in names:
         typer.echo(name)

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unproxy.options import example, service_of
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command(epilog=example("--config .unproxy/settings.toml worker"))(worker)
-    app.command(epilog=example("--config .unproxy/settings.toml sink"))(sink)
+from unproxy.options import state_of
 
 
 def worker(context: typer.Context) -> None:
@@ -18,10 +12,10 @@ def worker(context: typer.Context) -> None:
 
     Lines from Kafka in, rows and alerts to Kafka out. SIGTERM or Ctrl-C ends it; start any number of them.
     """
-    state = service_of(context)
-    from unproxy import wiring
+    settings = state_of(context, service=True).settings
+    from streams.worker.app import run
 
-    raise typer.Exit(wiring.run_worker(state.settings))
+    run(settings)
 
 
 def sink(context: typer.Context) -> None:
@@ -29,7 +23,8 @@ def sink(context: typer.Context) -> None:
 
     Rows from Kafka into ClickHouse. SIGTERM or Ctrl-C ends it; start any number of them.
     """
-    state = service_of(context)
-    from unproxy import wiring
+    settings = state_of(context, service=True).settings
+    from sinks.run import run
+    from unproxy.wiring import until_signal
 
-    raise typer.Exit(wiring.run_sink(state.settings))
+    raise typer.Exit(until_signal(settings, run))

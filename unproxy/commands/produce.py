@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import SAMPLE, example, service_of
+from unproxy.options import state_of
 
 Sources = Annotated[
     list[str],
@@ -17,11 +17,6 @@ Sources = Annotated[
         "kafka://HOST:PORT/TOPIC, https://HOST:PORT/ or http://HOST:PORT/.",
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example(f"--config .unproxy/settings.toml produce {SAMPLE}"))(produce)
 
 
 def produce(
@@ -42,10 +37,10 @@ def produce(
     From the network (docs/inputs.md):
       produce auto:kafka://broker-1:9092/sensors
       produce auto:https://0.0.0.0:8443/
-    """
+    """  # noqa: D301  # click wants the backspace itself
     from unproxy import wiring
 
-    state = service_of(context)
+    state = state_of(context, service=True)
     raise typer.Exit(
         wiring.run_producer(state.settings, files, follow=follow, device=device, speed=speed, report_file=report)
     )

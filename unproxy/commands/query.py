@@ -8,15 +8,8 @@ import typer
 
 from unproxy.commands.hunt import write
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, RawCsvOption, example, state_of
+from unproxy.options import DataOption, RawCsvOption, state_of
 from unproxy.query.formats import Format
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        epilog=example("""query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
-    )(query)
 
 
 def query(

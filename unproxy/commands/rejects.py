@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, Shape, ShapeOption, example, state_of, stop_asked, utc_time
+from unproxy.options import DataOption, Shape, ShapeOption, state_of, stop_asked, utc_time
 from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
     from unproxy.ops.reject_positions import Wanted
     from unproxy.ops.rejects import Account
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("rejects --since 2026-11-24"))(rejects)
 
 
 def rejects(
@@ -85,14 +80,14 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
         except Stopped:
             notify(f"stopped; {run.account.replayed:,} were replayed")
             raise KeyboardInterrupt from None
-    _tell(account, dry_run, shape)
+    _write(account, dry_run, shape)
     if not account.replayed:
         typer.echo("nothing to replay" + (f"; {account.before:,} were before" if account.before else ""), err=True)
     elif not wanted.is_whole and not dry_run:
         typer.echo("with --device or --since nothing is remembered: the next --replay takes these again", err=True)
 
 
-def _tell(account: Account, dry_run: bool, shape: Shape) -> None:
+def _write(account: Account, dry_run: bool, shape: Shape) -> None:
     for (reason, dialect, why), count in sorted(account.done.items(), key=lambda item: (-item[1], item[0])):
         done = "left" if why else "to replay" if dry_run else "replayed"
         if shape is Shape.JSONL:

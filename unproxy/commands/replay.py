@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unproxy.errors import Damaged, Failed, Fixable
-from unproxy.options import SAMPLE, Shape, example, state_of
+from unproxy.options import Shape, state_of
 from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ Files = Annotated[
         metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect; auto detects it line by line."
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example(f"replay {SAMPLE} --out rows.jsonl"))(replay)
 
 
 def replay(
@@ -73,7 +68,7 @@ def replay(
 
     \b
       unproxy replay 'suricata:history/*.json.gz' --indicators new.csv --against old.csv
-    """
+    """  # noqa: D301  # click wants the backspace itself
     from unproxy.offline.replay import Outputs, apart, run
 
     if indicators is None and (against is not None or whole):
@@ -89,7 +84,9 @@ def replay(
     if summary:
         done.write(summary)
     if judges:
-        _write_alerts(judges, shape, whole)
+        new, *old = judges
+        for line in _differences(new, old[0], shape, whole) if old else _alerts(new, shape, whole):
+            typer.echo(line)
     if done.damage:
         raise Damaged(done.damage)
     if problem := done.nothing_read():
@@ -110,12 +107,6 @@ def _judge(settings: Settings, file: Path) -> Judge:
         notify(entry.refusal())
     typer.echo(printable(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}"), err=True)
     return Judge(wiring.pipeline(settings, listed))
-
-
-def _write_alerts(judges: Sequence[Judge], shape: Shape, whole: bool) -> None:
-    new, *old = judges
-    for line in _differences(new, old[0], shape, whole) if old else _alerts(new, shape, whole):
-        typer.echo(line)
 
 
 def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:

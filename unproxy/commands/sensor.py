@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from unproxy.options import example, service_of, stop_asked
-
-
-class Mode(StrEnum):
-    """What is done about requests."""
-
-    OFF = "off"
-    AUDIT = "audit"
-    BLOCK = "block"
-
-
-class Urls(StrEnum):
-    """How much of a URL is reported."""
-
-    FULL = "full"
-    PATH = "path"
-    HOST = "host"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("sensor --out -"))(sensor)
+from unproxy.options import state_of, stop_asked
 
 
 def sensor(
@@ -48,7 +26,7 @@ def sensor(
         ),
     ] = True,
     mode: Annotated[
-        Mode | None,
+        Literal["off", "audit", "block"] | None,
         typer.Option(
             help="off: no packets are read; audit: what clients ask the proxies for is reported; block: what is listed does "
             "not get through. Without it sensor.mode, else audit if proxies are known or learnt."
@@ -70,7 +48,7 @@ def sensor(
         ),
     ] = None,
     urls: Annotated[
-        Urls | None,
+        Literal["full", "path", "host"] | None,
         typer.Option(
             help="How much of a URL is reported: all, without its query, or only scheme and host; else sensor.urls."
         ),
@@ -95,23 +73,14 @@ def sensor(
     its process; packets to the proxies of what was asked for. Lines are of the dialects sockets and sensor. What the
     kernel's buffers had no room for is counted and reported.
     """
+    from producers.sensor.http.observer import plan_of
     from unproxy import wiring
 
-    settings = service_of(context).settings
+    settings = state_of(context, service=True).settings
+    plan = plan_of(settings, mode or "", proxy or (), urls or "", listed, mode_file, learn)
     with stop_asked() as stop:
         raise typer.Exit(
             wiring.run_sensor(
-                settings,
-                out=out,
-                device=device,
-                place=tracefs,
-                command_lines=command_lines,
-                mode=mode or "",
-                proxies=proxy or (),
-                urls=urls or "",
-                list_path=listed,
-                mode_file=mode_file,
-                learn=learn,
-                stop=stop,
+                settings, plan, out=out, device=device, place=tracefs, command_lines=command_lines, stop=stop
             )
         )

@@ -9,13 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import example, service_of, stop_asked
+from unproxy.options import example, state_of, stop_asked
 from unproxy.output import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("simulate --devices 20 --seed 7 --out world"))(simulate)
 
 
 def simulate(
@@ -55,7 +50,7 @@ def simulate(
     for option, number in (("--rate", rate), ("--duration", duration)):
         if number <= 0:
             raise Fixable(f"{option} {number:g} is not more than 0")
-    state = service_of(context)
+    state = state_of(context, service=True)
     values: dict[str, Any] = {
         "seed": seed,
         "devices": devices,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.tables import AlertKind
 from unproxy.commands.indicators import board_of, of_name, report_unknown_groups
 from unproxy.errors import Failed, Fixable
-from unproxy.options import DataOption, Kind, Shape, ShapeOption, example
+from unproxy.options import DataOption, Shape, ShapeOption, example
 from unproxy.output import printable
 
 if TYPE_CHECKING:
@@ -16,23 +17,14 @@ if TYPE_CHECKING:
     from unproxy.indicators.topic import Board
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb with its own verbs."""
-    family = typer.Typer(
-        name="suppress",
-        help="Suppress alerts that need not be seen for a while, with the reason.",
-        epilog=example("suppress list"),
-        no_args_is_help=True,
-        rich_markup_mode=None,
-    )
-    family.command(epilog=example("suppress add --domain evil.example --device 'test-*' --until 7d --why 'red team'"))(
-        add
-    )
-    family.command("list", epilog=example("suppress list"))(list_)
-    family.command(epilog=example("suppress remove 0123456789abcdef01234567"))(remove)
-    app.add_typer(family)
+family = typer.Typer(
+    help="Suppress alerts that need not be seen for a while, with the reason.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
+@family.command(epilog=example("suppress add --domain evil.example --device 'test-*' --until 7d --why 'red team'"))
 def add(
     context: typer.Context,
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands on every alert that is hidden.")],
@@ -40,7 +32,7 @@ def add(
     who: Annotated[
         str, typer.Option(metavar="NAME", help="Who suppresses; without it the name you are logged in by.")
     ] = "",
-    kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
+    kind: Annotated[AlertKind | None, typer.Option(help="Only alerts of this kind.")] = None,
     device: Annotated[
         str, typer.Option(metavar="D", help="Only devices that fit this pattern, such as test-*; @GROUP for a group.")
     ] = "",
@@ -81,6 +73,7 @@ def add(
     typer.echo(_line(made))
 
 
+@family.command("list", epilog=example("suppress list"))
 def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
     """List the suppressions there are, past ones included."""
     with board_of(context, data) as board:
@@ -90,6 +83,7 @@ def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOpt
     typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 
+@family.command(epilog=example("suppress remove 0123456789abcdef01234567"))
 def remove(
     context: typer.Context,
     which: Annotated[list[str], typer.Argument(metavar="ID", help="IDs, as `suppress list` shows them.")],

@@ -7,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, as_iso, example, span_of, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, as_iso, span_of, state_of
 from unproxy.output import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("timeline dev-a --process curl --limit 20"))(timeline)
 
 
 def timeline(
@@ -34,17 +29,17 @@ def timeline(
     day, or only 10:05 for the latest one.
     """
     from unproxy.local.connect import tables
+    from unproxy.query.devices import known
     from unproxy.query.timeline import Wanted, as_object, entries, line, question
 
     begin, end = span_of("--from", since, "--to", until)
     wanted = Wanted(device, as_iso(begin), as_iso(end), process, text, limit)
     with tables(state_of(context), data) as client:
         found = entries(client.rows(*question(wanted)))
-        known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceNetworkEvents ORDER BY 1 LIMIT 20")
+        names = "" if found else known(client, "DeviceNetworkEvents")
     for entry in found[:limit]:
         typer.echo(json.dumps(as_object(entry)) if shape is Shape.JSONL else line(entry))
     if len(found) > limit:
         typer.echo(f"the first {limit} connections; --limit and --from show more", err=True)
     if not found:
-        names = ", ".join(row["DeviceName"] for row in known) or "none yet"
-        typer.echo(printable(f"no such connections of {device}; known devices: {names}"), err=True)
+        typer.echo(printable(f"no such connections of {device}; {names}"), err=True)

@@ -7,12 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import DATA_FOLDER, example, state_of
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=example("up --once"))(up)
+from unproxy.options import DATA_FOLDER, state_of
 
 
 def up(

@@ -15,15 +15,14 @@ Row = Mapping[str, str]
 
 def names_in(line: str) -> list[str]:
     """Return the columns of a first line, in lower case without blanks and underscores; the separator that gives most is used."""
-    found = (_names(line, separator) for separator in SEPARATORS)
-    return max(found, key=len)
+    return _names(line, _separator(line))
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
     """Yield each row with its place and its cells by column."""
     source = iter(lines)
     first = next(source, "")
-    separator = max(SEPARATORS, key=lambda one: len(_names(first, one)))
+    separator = _separator(first)
     names = _names(first, separator)
     reader = csv.reader(source, delimiter=separator)
     while True:
@@ -37,6 +36,10 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
             return
         if any(cell.strip() for cell in cells):
             yield f"line {begin}", dict(zip(names, (with_formula(cell.strip()) for cell in cells), strict=False))
+
+
+def _separator(line: str) -> str:
+    return max(SEPARATORS, key=lambda one: len(_names(line, one)))
 
 
 def _names(line: str, separator: str) -> list[str]:

@@ -13,7 +13,7 @@ from schemas.indicator_values import Why
 from schemas.indicators import IndicatorType
 from unproxy.indicators.entry import Entry
 
-SINKS = ("0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1")
+SINKS = ("0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1")  # nothing is bound to it
 """Addresses to which hosts files map blocked names."""
 OWN_NAMES = {
     "localhost", "localhost.localdomain", "local", "broadcasthost",
@@ -32,8 +32,9 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
         words = _COMMENT.sub("", line).split()
         if len(words) > 1 and words[0] in SINKS:
             for name in words[1:]:
+                named = Given(whole(name), kind=IndicatorType.DOMAIN, exact=True)
                 own = name.lower() in OWN_NAMES or name in SINKS
-                yield Entry(where, Refused(name, Why.THIS_MACHINE) if own else _of_hosts(name))
+                yield Entry(where, Refused(name, Why.THIS_MACHINE) if own else named)
         elif len(words) > 1:
             yield Entry(where, Refused(line.strip(), Why.MALFORMED, "several words on a line"))
         elif words:
@@ -44,7 +45,3 @@ def whole(text: str) -> str:
     """Undo the defanging of an entry, which prevents clicks on it."""
     text = _COLON.sub(lambda found: found.group()[1:-1], _DOT.sub(".", text))
     return _SCHEME.sub(r"http\1", text)
-
-
-def _of_hosts(name: str) -> Given:
-    return Given(whole(name), kind=IndicatorType.DOMAIN, exact=True)

@@ -105,7 +105,8 @@ def _entries(path: Path, form: Format) -> Iterator[Entry]:
 
 def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> Iterator[Entry]:
     beginning = content.peek(BEGINNING_BYTES)
-    encoding = _encoding(beginning)
+    utf_16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a spreadsheet's "Unicode text"
+    encoding = "utf-16" if utf_16 else "utf-8-sig"
     if form is Format.AUTO:
         form = recognise(beginning.decode(encoding, "replace"))
     if form in (Format.STIX, Format.MISP):
@@ -173,12 +174,6 @@ def _given(one: Indicator) -> Given:
         expires=iso_micros(one.expires) if one.expires else "",
         groups=one.groups,
     )
-
-
-def _encoding(beginning: bytes) -> str:
-    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"  # a spreadsheet's "Unicode text"
-    return "utf-8-sig"
 
 
 def _lines(content: BufferedReader | gzip.GzipFile, encoding: str) -> Iterator[str]:

@@ -69,37 +69,31 @@ class _Pattern:
 
     def whole(self) -> list[Comparison]:
         """Parse the whole pattern."""
-        self._observations(0)
+        self._any_of(0, inside=False)
         if self._at < len(self._tokens):
             raise self._wrong()
         return self._found
 
-    def _observations(self, depth: int) -> None:
-        self._observation(depth)
+    def _any_of(self, depth: int, *, inside: bool) -> None:
+        """Parse operands joined by OR; `inside` the brackets of an observation they are comparisons."""
+        if depth > DEPTH_MAX:
+            raise Unfit(Why.UNREADABLE, f"a pattern nested more than {DEPTH_MAX} deep")
+        self._operand(depth, inside=inside)
         while self._took("OR"):
-            self._observation(depth)
+            self._operand(depth, inside=inside)
 
-    def _observation(self, depth: int) -> None:
+    def _operand(self, depth: int, *, inside: bool) -> None:
         if self._took("("):
-            self._check_depth(depth)
-            self._observations(depth + 1)
+            self._any_of(depth + 1, inside=inside)
             self._expect(")")
+        elif inside:
+            self._comparison()
         else:
             self._expect("[")
-            self._terms(depth)
+            self._any_of(depth, inside=True)
             self._expect("]")
 
-    def _terms(self, depth: int) -> None:
-        self._term(depth)
-        while self._took("OR"):
-            self._term(depth)
-
-    def _term(self, depth: int) -> None:
-        if self._took("("):
-            self._check_depth(depth)
-            self._terms(depth + 1)
-            self._expect(")")
-            return
+    def _comparison(self) -> None:
         path = self._take("path")
         how = self._take("sign", "word").upper()
         if how not in (*EQUALS, SUBSET):
@@ -117,7 +111,7 @@ class _Pattern:
         return re.sub(r"\\(.)", r"\1", self._take("string")[1:-1], flags=re.DOTALL)
 
     def _took(self, text: str) -> bool:
-        if self._at < len(self._tokens) and self._tokens[self._at] == (_kind(text), text):
+        if self._at < len(self._tokens) and self._tokens[self._at] == ("word" if text.isalpha() else "mark", text):
             self._at += 1
             return True
         return False
@@ -139,11 +133,3 @@ class _Pattern:
         if kind == "word" and text in _TOGETHER:
             return Unfit(Why.COMBINED, f"{text} is more than an indicator can express")
         return Unfit(Why.UNREADABLE, f'pattern, at "{text[:40]}"')
-
-    def _check_depth(self, depth: int) -> None:
-        if depth >= DEPTH_MAX:
-            raise Unfit(Why.UNREADABLE, f"a pattern nested more than {DEPTH_MAX} deep")
-
-
-def _kind(text: str) -> str:
-    return "word" if text.isalpha() else "mark"

@@ -94,7 +94,9 @@ class Board:
             }
         )
         try:
-            low, end = self._span(consumer)
+            low, end = self.wait.retried(
+                consumer.get_watermark_offsets, TopicPartition(self._topic, PARTITION), ASK_SECS_MAX
+            )
             place = low
             consumer.assign([TopicPartition(self._topic, PARTITION, low)])
             self._progress_at = time.monotonic()
@@ -110,11 +112,6 @@ class Board:
                         place = max(place, offset)
         finally:
             consumer.close()
-
-    def _span(self, consumer: Consumer) -> tuple[int, int]:
-        place = TopicPartition(self._topic, PARTITION)
-        low, end = self.wait.retried(consumer.get_watermark_offsets, place, ASK_SECS_MAX)
-        return low, end
 
     def _send(self, key: bytes, value: bytes | None) -> None:
         if self._producer is None:

@@ -58,16 +58,12 @@ def rules(settings: Settings, role: str, raw: str = "") -> tuple[Rule, ...]:
 
 def _rules(settings: Settings, role: str, raw: str) -> Iterator[Rule]:
     for allowed in _declared()[role]["allow"]:
-        operations, why = tuple(allowed["operations"]), allowed["why"]
-        for name in allowed.get("topics", ()):
-            chosen = raw if raw and name == _ALL_RAW else name
-            yield _rule("topic", topic_name(settings, chosen), operations, why)
-        for name in allowed.get("groups", ()):
-            yield _rule("group", name.format_map(dict(settings)), operations, why)
-
-
-def _rule(kind: str, name: str, operations: tuple[str, ...], why: str) -> Rule:
-    return Rule(kind, name.removesuffix(ANY), name.endswith(ANY), operations, why)
+        chosen = [raw if raw and name == _ALL_RAW else name for name in allowed.get("topics", ())]
+        names = [("topic", topic_name(settings, name)) for name in chosen]
+        names += [("group", name.format_map(dict(settings))) for name in allowed.get("groups", ())]
+        for kind, name in names:
+            operations = tuple(allowed["operations"])
+            yield Rule(kind, name.removesuffix(ANY), name.endswith(ANY), operations, allowed["why"])
 
 
 def command(rule: Rule, principal: str, bootstrap: str) -> str:

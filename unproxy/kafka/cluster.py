@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.kafka import Door, client_config
 from schemas.settings import Settings
-from schemas.topics import TELEMETRY, topic_name, topics
+from schemas.topics import TELEMETRY, Topic, topic_name, topics
 from unproxy.errors import Failed, Fixable, KafkaAway
 from unproxy.kafka.acls import Rule
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 KAFKA_SECS_MAX = 5.0
+TOPIC_SECS_MAX = 20.0
 ASK_SECS_MAX = 0.5
 
 
@@ -70,26 +71,30 @@ def publish_end_mark(settings: Settings) -> None:
 
 
 def create_topics(settings: Settings, replicas: int) -> list[str]:
-    """Create the topics that are missing; gives their names. Raises Failed."""
+    """Create the topics that are missing; return their names. Raises Failed."""
+    admin, seen = ask(settings, KAFKA_SECS_MAX)
+    missing = [topic for topic in topics(settings) if topic.name not in seen.topics]
+    return make_topics(admin, settings.kafka.bootstrap, missing, replicas)
+
+
+def make_topics(admin: AdminClient, bootstrap: str, wanted: Iterable[Topic], replicas: int) -> list[str]:
+    """Create these topics; return the names of those that did not exist. Raises Failed."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin, seen = ask(settings, KAFKA_SECS_MAX)
-    wanted = [
+    asked = [
         NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
-        for topic in topics(settings)
-        if topic.name not in seen.topics
+        for topic in wanted
     ]
     made = []
-    for name, future in (admin.create_topics(wanted, request_timeout=KAFKA_SECS_MAX) if wanted else {}).items():
+    limits = {"request_timeout": TOPIC_SECS_MAX, "operation_timeout": TOPIC_SECS_MAX}
+    for name, future in (admin.create_topics(asked, **limits) if asked else {}).items():
         try:
             future.result()
             made.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Failed(
-                    f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
-                ) from None
+                raise Failed(f"{bootstrap}: topic {name} cannot be created: {error.args[0].str()}") from None
     return made
 
 

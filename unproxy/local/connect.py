@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +84,11 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
     from unproxy.local.servers.engine import Engine
 
     engine = Engine(folder.clickhouse)
-    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_report_waiting(folder)):
+
+    def waiting(holder: str) -> None:
+        print(f"waiting for {holder} to leave {folder.path} …", file=sys.stderr)
+
+    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=waiting):
         if engine.attach():
             # Left running by an `up` that died: the next `up` will take it over, so it is not ours to stop.
             yield engine.url
@@ -94,7 +98,3 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
             yield engine.url
         finally:
             engine.stop(5)
-
-
-def _report_waiting(folder: Folder) -> Callable[[str], None]:
-    return lambda holder: print(f"waiting for {holder} to leave {folder.path} …", file=sys.stderr)

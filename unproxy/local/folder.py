@@ -77,34 +77,16 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def kafka(self) -> Path:
+        self.kafka = path / "kafka"
         """The broker's folder."""
-        return self.path / "kafka"
-
-    @property
-    def clickhouse(self) -> Path:
+        self.clickhouse = path / "clickhouse"
         """The engine's folder."""
-        return self.path / "clickhouse"
-
-    @property
-    def logs(self) -> Path:
+        self.logs = path / "log"
         """The parts' logs."""
-        return self.path / "log"
-
-    @property
-    def settings(self) -> Path:
+        self.settings = path / "settings.toml"
         """The settings that the parts run with."""
-        return self.path / "settings.toml"
-
-    @property
-    def _record(self) -> Path:
-        return self.path / "up.json"
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / "lock"
+        self._record = path / "up.json"
+        self._lock = path / "lock"
 
     def has_tables(self) -> bool:
         """Return whether an engine ever ran here."""

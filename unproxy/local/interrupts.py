@@ -20,7 +20,7 @@ class Interrupts:
     def listen(self) -> None:
         """Let each of the signals raise KeyboardInterrupt in the main thread."""
         for wanted in SIGNALS:
-            signal.signal(wanted, self._heard)
+            signal.signal(wanted, self._on_signal)
 
     def ignore(self) -> None:
         """Ignore the signals, as the process is ending already."""
@@ -39,7 +39,7 @@ class Interrupts:
             self._waiting = False
             raise KeyboardInterrupt
 
-    def _heard(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         if self._holders:
             self._waiting = True
         else:

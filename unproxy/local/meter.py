@@ -100,10 +100,16 @@ class Meter:
         self._sink_group.close()
 
     def read(self) -> Reading:
-        """Ask everybody now; who does not answer is left as it was."""
+        """Take a reading now; what does not answer is left as it was."""
         before = self._latest
-        reading = Reading(time.monotonic(), table_rows=before.table_rows)
-        self._ask_producer(reading)
+        sent = report(self._report)
+        reading = Reading(
+            time.monotonic(),
+            sent.get("lines", 0),
+            sent.get("dialects", {}),
+            sent.get("damage", ""),
+            table_rows=before.table_rows,
+        )
         self._ask_workers(reading)
         try:
             progress = self._worker_group.progress(place for place in self._places if place[0] == self.telemetry)
@@ -113,13 +119,10 @@ class Meter:
         except KafkaException:
             reading.end, reading.committed = before.end, before.committed
         with suppress(Failed):
-            reading.table_rows = self._rows()
+            counts = ", ".join(f"(SELECT count() FROM {table}) AS {table}" for table in TABLE_OF_TOPIC.values())
+            (row,) = self._client.rows(f"SELECT {counts}")
+            reading.table_rows = {name: int(count) for name, count in row.items()}
         return reading
-
-    def _ask_producer(self, reading: Reading) -> None:
-        sent = report(self._report)
-        reading.lines, reading.damage = sent.get("lines", 0), sent.get("damage", "")
-        reading.dialects = sent.get("dialects", {})
 
     def _ask_workers(self, reading: Reading) -> None:
         for port in self._worker_ports:
@@ -131,11 +134,6 @@ class Meter:
                 for labels, value in samples.get(metric.name, {}).items():
                     name = f"{entry}:{labels}" if labels else entry
                     reading.book[name] = reading.book.get(name, 0) + value
-
-    def _rows(self) -> dict[str, int]:
-        counts = ", ".join(f"(SELECT count() FROM {table}) AS {table}" for table in TABLE_OF_TOPIC.values())
-        (row,) = self._client.rows(f"SELECT {counts}")
-        return {name: int(count) for name, count in row.items()}
 
 
 def report(file: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 
 import typer
 from confluent_kafka import KafkaException
@@ -30,6 +29,7 @@ from unproxy.local.servers.engine import Engine
 from unproxy.local.servers.jars import KAFKA_VERSION, cache_folder
 from unproxy.local.servers.service import private_files
 from unproxy.local.supervisor import Part, Supervisor
+from unproxy.options import SAMPLE
 from unproxy.output import colored
 from unproxy.query.client import Client, of_settings
 
@@ -39,13 +39,6 @@ DECIDE_SECS_EXTRA = 10.0
 """Beyond patience and lateness: ticks come once a second, a worker that was killed needs some to come back."""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-
-SAMPLE = (
-    "suricata:dev-a.eve.json.gz",
-    "suricata:dev-b.eve.json.gz",
-    "suricata:dev-c.eve.json.gz",
-    "sockets:sockets.jsonl.gz",
-)
 
 
 @dataclass(slots=True)
@@ -242,5 +235,5 @@ def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
         return ()
     folder.make()
     mark.touch(mode=0o600)
-    samples = Path(str(resources.files("unproxy").joinpath("samples")))
-    return [f"{dialect}:{samples / name}" for dialect, _, name in (text.partition(":") for text in SAMPLE)]
+    samples = resources.files("unproxy").joinpath("samples")
+    return [text.replace("unproxy/samples", str(samples)) for text in SAMPLE.split()]

@@ -33,11 +33,18 @@ class Server(Protocol):
     """The embedded broker or engine."""
 
     @property
-    def running(self) -> bool: ...
+    def running(self) -> bool:
+        """Whether its process is alive."""
+
     @property
-    def log_file(self) -> Path: ...
-    def start(self) -> None: ...
-    def stop(self, timeout_secs: float = 10) -> None: ...
+    def log_file(self) -> Path:
+        """Where it logs."""
+
+    def start(self) -> None:
+        """Start it, or take over the running one. Raises EmbeddedError."""
+
+    def stop(self, timeout_secs: float) -> None:
+        """End it; past the time it is killed."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ import msgspec
 
 from schemas.tables import Alert
 from unproxy.output import printable
-from unproxy.query.alerts import HOSTS_SHOWN, counted, indicator, outcome, short_time
+from unproxy.query.alerts import HOSTS_SHOWN, counted, indicator, outcome
+from unproxy.query.times import readable
 
 if TYPE_CHECKING:
     from streams.pipeline import Output, Pipeline
@@ -89,9 +90,9 @@ def differences(new: Iterable[Alert], old: Iterable[Alert]) -> list[Difference]:
 def line(alert: Alert) -> str:
     """Return an alert as one line."""
     row = msgspec.structs.asdict(alert)
-    until = "" if alert.LastTime == alert.FirstTime else f" to {short_time(alert.LastTime)}"
+    until = "" if alert.LastTime == alert.FirstTime else f" to {readable(alert.LastTime)}"
     parts = [
-        f"{short_time(alert.FirstTime)}{until}",
+        f"{readable(alert.FirstTime)}{until}",
         f"{alert.Kind:12}",
         f"{alert.Severity:6}",
         alert.DeviceName,

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, TopicMetadata
 
+from producers.identity.files import read_file
+from producers.sources.source import SourceError
 from schemas.columns import columns
 from schemas.settings import Settings
 from schemas.tables import TABLES
@@ -18,7 +20,7 @@ from sinks.migrate import lost_tables, pending
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import ask
 from unproxy.query.client import of_settings
-from unproxy.wiring import grant_problems, identity_file, on_tables
+from unproxy.wiring import grant_problems, on_tables
 
 KAFKA_SECS_MAX = 5.0
 
@@ -41,12 +43,16 @@ def everything(settings: Settings) -> Iterator[Finding]:
 
 def _identity(settings: Settings) -> Iterator[Finding]:
     for path in settings.identity.files:
-        entries, unusable, wrong = identity_file(path)
-        if wrong or unusable:
-            problem = wrong or f"{path}: {unusable:,} of its lines cannot be used; the log states which and why"
-            yield Finding(False, f"identity: {problem}")
+        try:
+            entries, unusable = read_file(path)
+        except SourceError as error:
+            yield Finding(False, f"identity: {error}")
+            continue
+        if unusable:
+            what = f"{unusable:,} of its lines cannot be used; the log states which and why"
         else:
-            yield Finding(True, f"identity: {path}: names and addresses: {entries:,}")
+            what = f"names and addresses: {len(entries):,}"
+        yield Finding(not unusable, f"identity: {path}: {what}")
 
 
 def _grants(settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -179,7 +180,7 @@ class Replay:
             self._notify(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
 
     def _publish(self, going: Sequence[Rejected]) -> None:
-        for home, several in groupby(sorted(going, key=_order), key=_home):
+        for home, several in groupby(sorted(going, key=attrgetter("partition", "device", "offset")), key=_home):
             for value in _joined(rejected.raw for rejected in several):
                 self._produce(home, value)
         progress_at, waiting = time.monotonic(), len(self._producer)
@@ -291,10 +292,6 @@ def _home(rejected: Rejected) -> _Home:
     # An operator who replays refused lines vouches for them; all other lines keep what their sender may claim.
     claims = CLAIMS_VERDICTS.encode() if rejected.reason == Reason.NOT_ALLOWED else rejected.claims
     return _Home(rejected.partition, rejected.dialect, rejected.device, rejected.keyed, claims)
-
-
-def _order(rejected: Rejected) -> tuple[int, bytes, int]:
-    return rejected.partition, rejected.device, rejected.offset
 
 
 def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:

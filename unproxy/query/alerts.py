@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.throttle import Throttle
 from unproxy.output import printable
-from unproxy.query.client import OF_DEVICE, Client
+from unproxy.query.client import OF_DEVICE, TIME, Client
+from unproxy.query.times import readable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -58,41 +59,30 @@ class Wanted:
         return name == self.domain or name.endswith(f".{self.domain}")
 
 
+_BELOW = "({name} = {{domain:String}} OR endsWith({name}, concat('.', {{domain:String}})))"
+_CONDITIONS = {
+    "device": OF_DEVICE,
+    "kind": "Kind = {kind:String}",
+    "severities": "has(splitByChar(' ', {severities:String}), Severity)",
+    "since": f"LastTime >= {TIME % 'since'}",
+    "until": f"FirstTime < {TIME % 'until'}",
+    "domain": f"({_BELOW.format(name='DestinationDomain')} OR "
+    f"arrayExists(name -> {_BELOW.format(name='name')}, DestinationHosts))",
+    "indicator": "(IndicatorId = {indicator:String} OR IndicatorValue = {indicator:String})",
+}
+"""The condition of each field of `Wanted` that is a parameter."""
+
+
 def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
     """Return the latest alerts of the table in time order, without withdrawn ones."""
-    conditions = ["Count > 0"]
-    if wanted.device:
-        conditions.append(OF_DEVICE)
-    if wanted.kind:
-        conditions.append("Kind = {kind:String}")
-    if wanted.severities:
-        conditions.append("has(splitByChar(' ', {severities:String}), Severity)")
+    asked = {name: getattr(wanted, name) for name in _CONDITIONS} | {"severities": " ".join(wanted.severities)}
+    conditions = ["Count > 0", *(condition for name, condition in _CONDITIONS.items() if asked[name])]
     if wanted.suppressed is not None:
         conditions.append(f"SuppressedBy {'!=' if wanted.suppressed else '='} ''")
-    if wanted.since:
-        conditions.append("LastTime >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
-    if wanted.until:
-        conditions.append("FirstTime < parseDateTime64BestEffort({until:String}, 6, 'UTC')")
-    if wanted.domain:
-        below = "({name} = {{domain:String}} OR endsWith({name}, concat('.', {{domain:String}})))"
-        hosts = f"arrayExists(name -> {below.format(name='name')}, DestinationHosts)"
-        conditions.append(f"({below.format(name='DestinationDomain')} OR {hosts})")
-    if wanted.indicator:
-        conditions.append("(IndicatorId = {indicator:String} OR IndicatorValue = {indicator:String})")
-    asked = {
-        "device": wanted.device,
-        "kind": wanted.kind,
-        "severities": " ".join(wanted.severities),
-        "since": wanted.since,
-        "until": wanted.until,
-        "domain": wanted.domain,
-        "indicator": wanted.indicator,
-        "limit": limit,
-    }
     return client.rows(
         f"SELECT * FROM (SELECT * FROM BlockAlerts WHERE {' AND '.join(conditions)} "
         "ORDER BY LastTime DESC, AlertId LIMIT {limit:UInt64}) ORDER BY LastTime, AlertId",
-        asked,
+        {**asked, "limit": limit},
     )
 
 
@@ -164,7 +154,7 @@ def line(alert: Row) -> str:
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
     parts = [
-        short_time(alert["LastTime"]),
+        readable(alert["LastTime"]),
         f"{alert['Kind']:12}",
         f"{alert.get('Severity', ''):6}",
         alert["DeviceName"],
@@ -203,10 +193,5 @@ def suppression(alert: Row) -> str:
     """Return who suppresses it, until when and why."""
     if not alert.get("SuppressedBy"):
         return ""
-    until = short_time(alert["SuppressedUntil"])[:19]
+    until = readable(alert["SuppressedUntil"], 19)
     return f"(suppressed by {alert['SuppressedBy']} until {until}: {alert['SuppressedReason']})"
-
-
-def short_time(time: object) -> str:
-    """Return a time of a row, cut to milliseconds."""
-    return str(time).replace("T", " ").removesuffix("Z")[:23]

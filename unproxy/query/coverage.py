@@ -14,7 +14,8 @@ from schemas.clock import LATEST, MICROS, iso_micros, parse_micros
 from schemas.events import Micros
 from schemas.tables import COVERAGE_SECS, GapKind
 from unproxy.output import printable
-from unproxy.query.client import OF_DEVICE, Client
+from unproxy.query.client import OF_DEVICE, TIME, Client
+from unproxy.query.times import readable
 from unproxy.query.unresolved import QUESTION, Unresolved, unresolved
 
 QUIET: Micros = COVERAGE_SECS * MICROS
@@ -124,19 +125,18 @@ def stretches(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
-_TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
 _SENSORS = (
     f"SELECT Dialect, Sensor, min(FirstTime) AS first, max(LastTime) AS last FROM DeviceCoverage WHERE {OF_DEVICE} "
     "GROUP BY Dialect, Sensor"
 )
 _COVERAGE = (
     f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {OF_DEVICE} "
-    f"AND Bucket >= {_TIME % 'before'} AND Bucket < {_TIME % 'behind'}"
+    f"AND Bucket >= {TIME % 'before'} AND Bucket < {TIME % 'behind'}"
 )
 # A silence that lasts has no end yet. For lines without a time, the time when it was noticed is the nearest.
 _GAPS = (
-    f"SELECT * FROM SensorGaps WHERE {OF_DEVICE} AND coalesce(FromTime, DetectedAt) < {_TIME % 'until'} "
-    f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {_TIME % 'since'}) "
+    f"SELECT * FROM SensorGaps WHERE {OF_DEVICE} AND coalesce(FromTime, DetectedAt) < {TIME % 'until'} "
+    f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {TIME % 'since'}) "
     "ORDER BY FromTime, FromSeq, RecordId"
 )
 
@@ -197,4 +197,4 @@ def _clock(at: Micros) -> str:
 
 
 def _shown(at: str | None) -> str:
-    return at.replace("T", " ").removesuffix("Z")[:23] if at else "an unknown time"
+    return readable(at) if at else "an unknown time"

@@ -16,5 +16,10 @@ def never_seen(client: Client, device: str) -> str:
     )
     if seen:
         return ""
-    known = client.rows(f"SELECT DISTINCT DeviceName FROM DeviceCoverage ORDER BY 1 LIMIT {NAMES_SHOWN}")
-    return f"{device} was never seen; known devices: {', '.join(row['DeviceName'] for row in known) or 'none yet'}"
+    return f"{device} was never seen; {known(client, 'DeviceCoverage')}"
+
+
+def known(client: Client, table: str) -> str:
+    """Return the devices that a table has, in words."""
+    rows = client.rows(f"SELECT DISTINCT DeviceName FROM {table} ORDER BY 1 LIMIT {NAMES_SHOWN}")
+    return f"known devices: {', '.join(row['DeviceName'] for row in rows) or 'none yet'}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unproxy.output import printable
-from unproxy.query.client import Client
+from unproxy.query.client import TIME, Client
+from unproxy.query.times import readable
 
 RAW_CHARS_SHOWN = 160
 DETAIL_CHARS_SHOWN = 300
@@ -28,25 +29,26 @@ class Selection:
     limit: int = 100
 
 
+_CONDITIONS = {
+    "reason": "Reason = {reason:String}",
+    "dialect": "Dialect = {dialect:String}",
+    "device": "Device = {device:String}",
+    "since": f"RejectedAt >= {TIME % 'since'}",
+}
+
+
 def stored(client: Client, wanted: Selection) -> Sequence[Row]:
     """Return a row per reason and dialect, the most frequent first, with the latest reject as its example."""
-    conditions, parameters = ["1"], {"limit": wanted.limit}
-    asked: dict[str, object] = dict(parameters)
-    for column, value in (("Reason", wanted.reason), ("Dialect", wanted.dialect), ("Device", wanted.device)):
-        if value:
-            conditions.append(f"{column} = {{{column}:String}}")
-            asked[column] = value
-    if wanted.since:
-        conditions.append("RejectedAt >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
-        asked["since"] = wanted.since
+    asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
+    conditions = " AND ".join(_CONDITIONS[name] for name in asked) or "1"
     latest = (
         "argMax(tuple(Device, Detail, substring(RawBase64, 1, 400), length(RawBase64)), tuple(RejectedAt, RecordId))"
     )
     rows = client.rows(
         f"SELECT Reason, Dialect, count() AS Count, uniqExact(Device) AS Devices, min(RejectedAt) AS FirstTime, "
-        f"max(RejectedAt) AS LastTime, {latest} AS Example FROM Rejects WHERE {' AND '.join(conditions)} "
+        f"max(RejectedAt) AS LastTime, {latest} AS Example FROM Rejects WHERE {conditions} "
         "GROUP BY Reason, Dialect ORDER BY Count DESC, Reason, Dialect LIMIT {limit:UInt64}",
-        asked,
+        {**asked, "limit": wanted.limit},
     )
     return [_readable(row) for row in rows]
 
@@ -82,7 +84,7 @@ def lines(row: Row) -> list[str]:
     count, devices = row["Count"], row["Devices"]
     return [
         f"{printable(row['Reason'])}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"
-        f" device{_s(devices)}  {_clock(row['FirstTime'])} to {_clock(row['LastTime'])}",
+        f" device{_s(devices)}  {readable(row['FirstTime'], 19)} to {readable(row['LastTime'], 19)}",
         f"    {printable(row['ExampleDetail'])[:DETAIL_CHARS_SHOWN]}",
         f"    {printable(row['ExampleDevice']) or 'no device'}: {row['ExampleRaw']}",
     ]
@@ -90,7 +92,3 @@ def lines(row: Row) -> list[str]:
 
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
-
-
-def _clock(time: str) -> str:
-    return time.replace("T", " ").removesuffix("Z")[:19]

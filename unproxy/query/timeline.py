@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unproxy.output import printable
-from unproxy.query.client import OF_DEVICE
+from unproxy.query.client import OF_DEVICE, TIME
+from unproxy.query.times import readable
 
 TARGETS_SHOWN = 5
 
@@ -28,35 +29,16 @@ class Wanted:
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
     """Return the SQL for the rows in time order, and its parameters: for one connection more than wanted."""
-    conditions = [OF_DEVICE]
-    parameters: dict[str, object] = {"device": wanted.device, "limit": wanted.limit + 1}
-    having = []
-    if wanted.since:
-        having.append("at >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
-        parameters["since"] = wanted.since
-    if wanted.until:
-        having.append("at < parseDateTime64BestEffort({until:String}, 6, 'UTC')")
-        parameters["until"] = wanted.until
-    if wanted.process:
-        having.append(
-            "countIf(positionCaseInsensitiveUTF8(concat(InitiatingProcessFileName, ' ', InitiatingProcessCommandLine), "
-            "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String}) > 0"
-        )
-        parameters["process"] = wanted.process
-    if wanted.text:
-        having.append(f"countIf(positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0) > 0")
-        parameters["text"] = wanted.text
-    device = " AND ".join(conditions)
+    asked = {name: value for name in _HAVING if (value := getattr(wanted, name))}
+    having = " AND ".join(_HAVING[name] for name in asked) or "1"
     chosen = (
-        f"SELECT ConnectionId, min(ConnectionTime) AS at FROM DeviceNetworkEvents WHERE {device} GROUP BY ConnectionId"
+        f"SELECT ConnectionId, min(ConnectionTime) AS at FROM DeviceNetworkEvents WHERE {OF_DEVICE} "
+        f"GROUP BY ConnectionId HAVING {having} ORDER BY at, ConnectionId LIMIT {{limit:UInt64}}"
     )
-    if having:
-        chosen += f" HAVING {' AND '.join(having)}"
-    chosen += " ORDER BY at, ConnectionId LIMIT {limit:UInt64}"
     return (
-        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {device} AND ConnectionId IN "
+        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {OF_DEVICE} AND ConnectionId IN "
         f"(SELECT ConnectionId FROM ({chosen})) ORDER BY Timestamp, RecordId",
-        parameters,
+        {"device": wanted.device, **asked, "limit": wanted.limit + 1},
     )
 
 
@@ -73,6 +55,14 @@ _TEXT = (
     "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, "
     "' ', ConnectionId)"
 )
+_HAVING = {
+    "since": f"at >= {TIME % 'since'}",
+    "until": f"at < {TIME % 'until'}",
+    "process": "countIf(positionCaseInsensitiveUTF8(concat(InitiatingProcessFileName, ' ', InitiatingProcessCommandLine), "
+    "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String}) > 0",
+    "text": f"countIf(positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0) > 0",
+}
+"""The condition of each field of `Wanted` that may be empty."""
 
 
 @dataclass(slots=True)
@@ -107,7 +97,7 @@ def line(entry: Entry) -> str:
     name, pid = row["InitiatingProcessFileName"], row["InitiatingProcessId"]
     process = f"{name or 'unknown process'}{f' ({pid})' if pid is not None else ''}"
     verb = "failed to connect to" if row["ActionType"] == "ConnectionFailed" else "established connection with"
-    parts = [_clock(entry.time), f"{process:24}", f"{verb} {_place(row)}{_target(entry)}", _outcome(entry)]
+    parts = [readable(entry.time), f"{process:24}", f"{verb} {_place(row)}{_target(entry)}", str(row["Outcome"])]
     return printable("  ".join([*parts, *marks(entry)]).rstrip())
 
 
@@ -122,7 +112,7 @@ def as_object(entry: Entry) -> dict[str, Any]:
         "ActionType": row["ActionType"],
         "Connection": _place(row),
         "Targets": targets(entry),
-        "Outcome": _outcome(entry),
+        "Outcome": str(row["Outcome"]),
         "Marks": marks(entry),
         "ConnectionId": row["ConnectionId"],
     }
@@ -169,12 +159,3 @@ def _target(entry: Entry) -> str:
     shown = ", ".join(names[:TARGETS_SHOWN])
     more = len(names) - TARGETS_SHOWN
     return f" ({shown}{f', +{more} more' if more > 0 else ''})" if names else ""
-
-
-def _outcome(entry: Entry) -> str:
-    return str(entry.connection["Outcome"])
-
-
-def _clock(time: str) -> str:
-    """Return a readable time, cut to milliseconds."""
-    return time.replace("T", " ").removesuffix("Z")[:23]

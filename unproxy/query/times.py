@@ -29,6 +29,11 @@ def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
     return parse_micros(at.isoformat())
 
 
+def readable(time: object, chars: int = 23) -> str:
+    """Return a time of a row for people, cut to milliseconds or to fewer characters."""
+    return str(time).replace("T", " ").removesuffix("Z")[:chars]
+
+
 def is_day(text: str) -> bool:
     """Return whether it is a day without a time."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.tables import UnresolvedReason
-from unproxy.query.client import OF_DEVICE
+from unproxy.query.client import OF_DEVICE, TIME
 
 REMOTES_SHOWN = 3
 
@@ -100,12 +100,11 @@ class Unresolved:
         return {"Reason": self.reason, "Connections": self.connections, "Remotes": list(self.remotes), **words}
 
 
-_TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
 QUESTION = (
     "SELECT UnresolvedReason, ProxyIP != '' AS proxied, count() AS connections, "
     f"topK({REMOTES_SHOWN})(concat(if(position(RemoteIP, ':') > 0, concat('[', RemoteIP, ']'), RemoteIP), ':', "
     f"toString(RemotePort))) AS remotes FROM DeviceNetworkEvents WHERE {OF_DEVICE} AND Layer = 'connection' "
-    f"AND UnresolvedReason != '' AND Timestamp >= {_TIME % 'since'} AND Timestamp < {_TIME % 'until'} "
+    f"AND UnresolvedReason != '' AND Timestamp >= {TIME % 'since'} AND Timestamp < {TIME % 'until'} "
     "GROUP BY UnresolvedReason, proxied ORDER BY connections DESC, UnresolvedReason, proxied"
 )
 """Counts a device's unresolved connections by cause; parameters `device`, `since`, `until`."""

@@ -103,13 +103,14 @@ class Listed:
             return
         try:
             found = normal(text)
-            if found.type is IndicatorType.URL:
-                raise Unfit(Why.UNSUPPORTED, "only host and port are seen; write the host alone")
-            if self._count >= ENTRIES_MAX:
-                raise Unfit(Why.UNSUPPORTED, f"more than {ENTRIES_MAX:,} entries")
         except Unfit as error:
-            reason = str(error.why) + (f" ({error.detail})" if error.detail else "")
-            self.unusable.append(Unusable(number, text[:_WORDS_MAX], reason))
+            self._leave_out(number, text, error.why, error.detail)
+            return
+        if found.type is IndicatorType.URL:
+            self._leave_out(number, text, Why.UNSUPPORTED, "only host and port are seen; write the host alone")
+            return
+        if self._count >= ENTRIES_MAX:
+            self._leave_out(number, text, Why.UNSUPPORTED, f"more than {ENTRIES_MAX:,} entries")
             return
         self._count += 1
         entry = Entry(text, number, found.port)
@@ -119,6 +120,9 @@ class Listed:
             _add(self._networks.setdefault((network.version, network.prefixlen), {}), bits, entry)
         else:
             _add(self._named, found.value, entry)
+
+    def _leave_out(self, number: int, text: str, why: Why, detail: str) -> None:
+        self.unusable.append(Unusable(number, text[:_WORDS_MAX], f"{why} ({detail})" if detail else str(why)))
 
 
 _Key = TypeVar("_Key")

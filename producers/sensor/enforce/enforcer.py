@@ -38,8 +38,9 @@ from typing import NamedTuple
 import msgspec
 
 from producers.sensor.enforce.deny_list import Listed
-from producers.sensor.enforce.protocols import Asked, Level, Packet, Request, Segment, flow_of
 from producers.sensor.http.heads import NO_METHOD
+from producers.sensor.http.packets import ACK, RST, SYN, Packet, parse_packet
+from producers.sensor.http.request_lines import HttpEvent, Kind
 from producers.sensor.kernel.nft_rules import ProxyAddress
 from producers.sensor.kernel.sock_diag import FiveTuple
 from schemas.clock import MICROS, iso_micros
@@ -54,10 +55,9 @@ DESTROYED_MICROS = 2 * MICROS
 """How long packets of a destroyed connection may still appear. Later packets with its ports belong to another connection."""
 KEPT_MICROS = 1_000 * MICROS
 """How long TCP retransmits dropped packets of a connection that could not be destroyed (net.ipv4.tcp_retries2)."""
-_REQUEST, _TLS = "request", "tls"
 MARKED_MAX = 65_536
 """Maximum number of remembered audited tunnels. Beyond it the oldest is evicted; its TLS name is then reported as well."""
-DECIDED_KINDS = frozenset({_REQUEST, _TLS})
+DECIDED_KINDS = frozenset({Kind.REQUEST, Kind.TLS})
 """The kinds of HTTP-level events that name a destination: requests and client hellos. A response comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 ANSWER_RECEIVED, SOCKET_GONE, NOT_DESTROYED, UNPROVEN = "answer_received", "socket_gone", "not_destroyed", "unproven"
@@ -67,8 +67,6 @@ AWAITED_MAX = 64
 """Maximum number of requests per destroyed connection that wait for its reset. Further requests are unproven."""
 UNREADABLE = "proxies may read the request in several ways, or it is none (block_unreadable)"
 """Title of a verdict on an unreadable request that is not listed."""
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
-
 
 Emit = Callable[[bytes], None]
 
@@ -100,7 +98,7 @@ class _End(NamedTuple):
 class _Awaited:
     """A request of a destroyed connection, waiting for the reset that proves the block."""
 
-    request: Request
+    request: HttpEvent
     cause: _Cause
     how: str
     due: Micros = 0
@@ -150,7 +148,7 @@ class Enforcer:
         if before is not mode:
             self._emit(_ENCODE(Mode(self._device, iso_micros(at), mode, before)))
 
-    def saw(self, at: Micros, request: Request) -> bool:
+    def saw(self, at: Micros, request: HttpEvent) -> bool:
         """Handle a request seen by the capture; return whether it should have been stopped before."""
         mode = self.mode
         if mode is None or mode is ProtectionMode.OFF or request.kind not in DECIDED_KINDS:
@@ -167,7 +165,7 @@ class Enforcer:
         self._stop(at, request, cause, SOCKET_DESTROYED, is_held=False)
         return True
 
-    def stops(self, at: Micros, request: Request) -> bool:
+    def stops(self, at: Micros, request: HttpEvent) -> bool:
         """Decide on a held request; return whether to drop it. If so, end its connection."""
         if self.mode is not ProtectionMode.BLOCK or request.kind not in DECIDED_KINDS:
             return False
@@ -179,12 +177,12 @@ class Enforcer:
         self._stop(at, request, cause, how, is_held=True)
         return True
 
-    def keeps(self, request: Request, line: bytes) -> bool:
+    def keeps(self, request: HttpEvent, line: bytes) -> bool:
         """Return whether to suppress a request's own line: its verdict includes the request, or is undecided.
 
         An undecided request's line is stored and follows the verdict if the request was not blocked.
         """
-        if request.kind == _TLS:
+        if request.kind is Kind.TLS:
             return False
         with self._lock:
             for one in self._awaited.get(request.flow, ()):
@@ -195,9 +193,9 @@ class Enforcer:
 
     def reset(self, packet: Packet) -> None:
         """Handle a client's packet: if it is the reset of a destroyed connection, decide on the waiting requests."""
-        if packet.flags & (_RST | _ACK) != _RST | _ACK:
+        if packet.flags & (RST | ACK) != RST | ACK:
             return
-        flow = flow_of(packet)
+        flow = _flow_of(packet)
         with self._lock:
             end = self._ended.get(flow)
             if end is not None and end.reset is None:
@@ -226,7 +224,7 @@ class Enforcer:
         for one in left:
             self._decide(one, None)
 
-    def held_back(self, requests: Iterable[Request]) -> None:
+    def held_back(self, requests: Iterable[HttpEvent]) -> None:
         """Report the other requests of a dropped packet, which the capture does not see."""
         for one in requests:
             self._emit(
@@ -244,16 +242,16 @@ class Enforcer:
 
         Packets without payload, which close the connection, pass. A SYN starts another connection and passes.
         """
-        flow = flow_of(packet)
+        flow = _flow_of(packet)
         if not self._is_ended(at, flow):
             return True
-        if packet.flags & _SYN:
+        if packet.flags & SYN:
             with self._lock:
                 self._ended.pop(flow, None)
             return True
         return not packet.payload
 
-    def _cause(self, request: Request, mode: ProtectionMode) -> _Cause | None:
+    def _cause(self, request: HttpEvent, mode: ProtectionMode) -> _Cause | None:
         """Return the reason to audit or block a request, or None."""
         listed = self._listed()
         for host, port in ((request.host, request.port), *request.others):
@@ -268,9 +266,9 @@ class Enforcer:
     def _is_named(self, flow: FiveTuple) -> bool:
         return flow[2:] in self._named or ("", flow[3]) in self._named
 
-    def _is_marked(self, request: Request) -> bool:
+    def _is_marked(self, request: HttpEvent) -> bool:
         """Return whether a tunnel's TLS name repeats the host of its CONNECT; record the host of a CONNECT."""
-        if request.kind == _TLS:
+        if request.kind is Kind.TLS:
             return self._marked.get(request.flow_id) == request.host
         if request.method == "CONNECT":
             self._marked[request.flow_id] = request.host
@@ -282,7 +280,7 @@ class Enforcer:
         end = self._ended.get(flow)
         return end is not None and at < end.until
 
-    def _stop(self, at: Micros, request: Request, cause: _Cause, how: str, *, is_held: bool) -> None:
+    def _stop(self, at: Micros, request: HttpEvent, cause: _Cause, how: str, *, is_held: bool) -> None:
         """End the request's connection and report it once the proof is available or impossible."""
         one, reset = _Awaited(request, cause, how), None
         with self._lock:
@@ -344,14 +342,14 @@ class Enforcer:
             self.blocked_inline += 1
         else:
             self.destroyed += 1
-        if request.kind != _TLS:
+        if request.kind is not Kind.TLS:
             with self._lock:
                 self._stopped[request.flow_id, request.tx] = None
                 if len(self._stopped) > ENDED_MAX:
                     self._stopped.popitem(last=False)
         self._report(request, Action.BLOCKED, one.cause, one.how)
 
-    def _pass(self, request: Request, cause: _Cause, why: str) -> None:
+    def _pass(self, request: HttpEvent, cause: _Cause, why: str) -> None:
         self.passed += 1
         if self.passed & (self.passed - 1) == 0:
             log.error(
@@ -360,7 +358,7 @@ class Enforcer:
             )
         self._report(request, Action.AUDITED, cause, why=why)
 
-    def _report(self, request: Request, action: Action, cause: _Cause, how: str = "", *, why: str = "") -> None:
+    def _report(self, request: HttpEvent, action: Action, cause: _Cause, how: str = "", *, why: str = "") -> None:
         self._emit(
             _ENCODE(
                 Verdict(
@@ -374,27 +372,27 @@ class Enforcer:
 
 def passes(
     enforcer: Enforcer,
-    parse: Callable[[bytes], Segment | None],
-    level: Level[Segment, Asked],
+    events: Callable[[Micros, Packet], Iterable[HttpEvent]],
     now: Callable[[], Micros],
-    is_proxied: Callable[[Asked], bool] = lambda _: True,
+    is_proxied: Callable[[HttpEvent], bool] = lambda _: True,
 ) -> Callable[[bytes], bool]:
-    """Return the gate's predicate: whether a packet may pass. A packet that `parse` rejects passes.
+    """Return the gate's predicate: whether a packet may pass. A packet that is no TCP segment passes.
 
-    If packets to other addresses than proxies are held too, `is_proxied` returns whether a request is to a proxy.
+    `events` returns the HTTP events that a packet completes. If packets to other addresses than proxies are held too,
+    `is_proxied` returns whether a request is to a proxy.
     """
 
     def may_pass(ip_bytes: bytes) -> bool:
-        packet = parse(ip_bytes)
+        packet = parse_packet(ip_bytes)
         if packet is None:
             return True
         enforcer.reset(packet)
         at = now()
         if not enforcer.may_go_on(at, packet):
             return False
-        flow = flow_of(packet)
+        flow = _flow_of(packet)
         may, others = True, []
-        for request in level.packet(at, packet):
+        for request in events(at, packet):
             if not is_proxied(request):
                 continue
             if request.flow != flow:
@@ -402,10 +400,15 @@ def passes(
                 enforcer.saw(at, request)
             elif enforcer.stops(at, request):
                 may = False
-            elif request.kind == _REQUEST:
+            elif request.kind is Kind.REQUEST:
                 others.append(request)
         if not may:
             enforcer.held_back(others)
         return may
 
     return may_pass
+
+
+def _flow_of(packet: Packet) -> FiveTuple:
+    """Return the flow of a packet that the client sent."""
+    return packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port

@@ -20,12 +20,11 @@ from typing import NamedTuple
 
 from producers.sensor.kernel.netlink import (
     ACK,
-    ERROR,
     NETFILTER,
     REQUEST,
     attribute,
     attributes,
-    error_of,
+    await_ack,
     is_loss,
     message,
     messages,
@@ -152,19 +151,14 @@ class Queue:
     def _configure(self, what: bytes) -> None:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number) + what
         self._link.send(message(_CONFIG, body, REQUEST | ACK))
-        while True:
-            for answer in messages(received(self._link)):
-                if answer.kind == ERROR:
-                    if reason := error_of(answer.body):
-                        raise OSError(reason, os.strerror(reason))
-                    return
+        await_ack(self._link)
 
 
 class Gate:
     """A thread that decides on each packet of a queue and sends the verdicts. On an error the packet passes."""
 
     def __init__(self, queue: Queue, may_pass: Callable[[bytes], bool]) -> None:
-        self._queue, self._may_pass = queue, may_pass
+        self.queue, self._may_pass = queue, may_pass
         self.packets = 0
         self.dropped = 0
         self.failed = 0
@@ -177,16 +171,6 @@ class Gate:
         """Return whether the thread is alive and sends verdicts."""
         return self._thread.is_alive()
 
-    @property
-    def queue_number(self) -> int:
-        """Return the queue number for the rules."""
-        return self._queue.number
-
-    @property
-    def passed_unseen(self) -> int:
-        """Return the number of packets that passed because the queue was full."""
-        return self._queue.passed_unseen
-
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -196,14 +180,14 @@ class Gate:
         with suppress(BlockingIOError):  # asked often enough
             os.write(self._wake_write, b".")
         self._thread.join()
-        self._queue.close()
+        self.queue.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     def _run(self) -> None:
         try:
             with select.epoll() as poll:
-                for handle in (self._queue.fileno(), self._wake_read):
+                for handle in (self.queue.fileno(), self._wake_read):
                     poll.register(handle, select.EPOLLIN)
                 asked = False
                 while not asked:
@@ -211,20 +195,18 @@ class Gate:
                     while self.step():
                         pass
         except Exception as error:  # catch all: held packets must not wait for a dead thread
-            log.error(
-                "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
-            )
+            log.exception("inline blocking ended, sockets are destroyed instead", extra={"error": str(error)})
             # From here on the rules' bypass lets all packets pass.
-            self._queue.close()
+            self.queue.close()
 
     def step(self) -> int:
         """Decide on the available packets; return their number."""
-        held = self._queue.take()
+        held = self.queue.take()
         if held:
             self.packets += len(held)
             refused = {one.number for one in held if not self._passes(one)}
             self.dropped += len(refused)
-            self._queue.judge(held, refused)
+            self.queue.judge(held, refused)
         return len(held)
 
     def _passes(self, held: Held) -> bool:

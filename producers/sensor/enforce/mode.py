@@ -6,18 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Generic
+from types import TracebackType
+from typing import Self
 
 import schemas.metrics as declared
 from common.exporter import Family, by_label
 from producers.sensor.enforce.deny_list import Listed, list_file
 from producers.sensor.enforce.enforcer import Emit, Enforcer, passes
 from producers.sensor.enforce.inline import Gate, Queue
-from producers.sensor.enforce.protocols import Asked, Level, Request, Segment
 from producers.sensor.enforce.watched_file import Unreadable, Watched
 from producers.sensor.errors import Errors
+from producers.sensor.http.packets import Packet
+from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel.nft_rules import ANY, NoRules, ProxyAddress, Rules
 from producers.sensor.kernel.sock_diag import Destroyer, FiveTuple, why_not_destroy
 from producers.sensor.kernel.tracefs import SensorError
@@ -32,27 +34,37 @@ AGAIN_SECS = 30.0
 MODE_FILE_BYTES_MAX = 64
 
 
-class Enforcement(Generic[Segment, Asked]):
-    """The manager of the mode, list, mode file, rules and gate. A thread checks them every second.
+class Enforcement:
+    """The manager of the mode, list, mode file, rules and gate; a context manager that enforces the mode inside its block.
 
-    With `is_proxied`, which returns whether a request is to a proxy, packets to all addresses are held.
+    A thread checks them every second. At the end everything is removed from the kernel.
     """
 
     def __init__(
         self,
         device: str,
-        listed: Watched[Listed] | None,
-        mode: ProtectionMode,
-        mode_file: Watched[ProtectionMode] | None,
-        proxies: Iterable[ProxyAddress],
-        parse: Callable[[bytes], Segment | None],
-        level: Callable[[], Level[Segment, Asked]],
         emit: Emit,
-        rules: Callable[[], Rules],
-        is_proxied: Callable[[Asked], bool] | None,
         *,
+        mode: ProtectionMode,
+        mode_file: Path | None = None,
+        list_path: Path | None = None,
+        proxies: Iterable[ProxyAddress] = (),
+        events: Callable[[], Callable[[Micros, Packet], Iterable[HttpEvent]]],
+        rules: Callable[[], Rules] = Rules,
+        is_proxied: Callable[[HttpEvent], bool] | None = None,
         block_unreadable: bool = False,
     ) -> None:
+        """Read list and mode file. Raises SensorError.
+
+        `mode` applies without a mode file. `events` creates a separate HTTP level for held packets, and returns its `packet`.
+        With `is_proxied`, which returns whether a request is to a proxy, packets to all addresses are held. Several threads
+        call `emit` with lines of verdicts and modes.
+        """
+        try:
+            listed = list_file(list_path) if list_path else None
+            self._mode_file = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
+        except Unreadable as error:
+            raise SensorError(str(error)) from None
         nothing = Listed("")
         self._destroyer: Destroyer | None = None
         self._proxies, self._is_proxied = frozenset(proxies), is_proxied
@@ -60,8 +72,8 @@ class Enforcement(Generic[Segment, Asked]):
             device, lambda: nothing if listed is None else listed.content, self._destroy, emit,
             block_unreadable=block_unreadable, named=self._proxies,
         )  # fmt: skip
-        self._watched, self._mode, self._mode_file = listed, mode, mode_file
-        self._parse, self._level, self._rules_of = parse, level, rules
+        self._watched, self._mode = listed, mode
+        self._events, self._rules_of = events, rules
         self._wanted: ProtectionMode | None = None
         self._gate: Gate | None = None
         self._rules: Rules | None = None
@@ -86,18 +98,18 @@ class Enforcement(Generic[Segment, Asked]):
         """Return whether requests are held until the decision on them."""
         return self._gate is not None and self._gate.running
 
-    def observed(self, requests: Iterable[Request]) -> None:
+    def observed(self, requests: Iterable[HttpEvent]) -> None:
         """Handle requests that the capture has seen."""
         for request in requests:
             with self._errors_seen:
                 if self.enforcer.saw(request.at, request) and self._gate is not None:
                     self._passed_by = True
 
-    def keeps(self, request: Request, line: bytes) -> bool:
+    def keeps(self, request: HttpEvent, line: bytes) -> bool:
         """Return whether to suppress a request's own line; see `Enforcer.keeps`."""
         return self.enforcer.keeps(request, line)
 
-    def reset(self, packet: Segment) -> None:
+    def reset(self, packet: Packet) -> None:
         """Handle a client's reset that the capture has seen."""
         self.enforcer.reset(packet)
 
@@ -110,8 +122,21 @@ class Enforcement(Generic[Segment, Asked]):
         self._proxies = frozenset(proxies)
         self._wake.set()
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Remove rules of killed sensors, apply the mode and start the thread."""
+        try:
+            self._start()
+        except BaseException:  # remove everything on any exception
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _start(self) -> None:
         with suppress(NoRules), closing(self._rules_of()) as rules:
             if left := rules.remove_left():
                 log.warning("rules of a killed sensor were removed", extra={"names": left})
@@ -133,8 +158,7 @@ class Enforcement(Generic[Segment, Asked]):
             self.enforcer.enters(self._hold(), _now())
         self._wanted = wanted
 
-    def close(self) -> None:
-        """Stop the thread and remove everything from the kernel."""
+    def _close(self) -> None:
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -156,7 +180,7 @@ class Enforcement(Generic[Segment, Asked]):
     def summary(self) -> dict[str, int]:
         """Return the totals for the sensor's final log message."""
         enforcer, gate = self.enforcer, self._gate
-        unseen, failed = (gate.passed_unseen, gate.failed) if gate else (0, 0)
+        unseen, failed = (gate.queue.passed_unseen, gate.failed) if gate else (0, 0)
         return {
             "audited": enforcer.audited,
             "blocked_inline": enforcer.blocked_inline,
@@ -221,12 +245,12 @@ class Enforcement(Generic[Segment, Asked]):
             except OSError as error:
                 return f"no queue: {error.strerror or error}"
             is_proxied = self._is_proxied or (lambda _: True)
-            self._gate = Gate(queue, passes(self.enforcer, self._parse, self._level(), _now, is_proxied))
+            self._gate = Gate(queue, passes(self.enforcer, self._events(), _now, is_proxied))
             self._gate.start()
         try:
             if self._rules is None:
                 self._rules = self._rules_of()
-            self._rules.put(self._held, self._gate.queue_number)
+            self._rules.put(self._held, self._gate.queue.number)
         except NoRules as error:
             self._release()
             return str(error)
@@ -238,7 +262,7 @@ class Enforcement(Generic[Segment, Asked]):
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.close()
-            self._unseen_before += gate.passed_unseen
+            self._unseen_before += gate.queue.passed_unseen
             self._failed_before += gate.failed
 
     def _remove_rules(self) -> None:
@@ -255,51 +279,6 @@ class Enforcement(Generic[Segment, Asked]):
 
     def _destroy(self, flow: FiveTuple) -> bool:
         return self._destroyer is not None and self._destroyer.destroy(flow)
-
-
-@contextmanager
-def enforcing(
-    device: str,
-    emit: Emit,
-    *,
-    mode: ProtectionMode,
-    mode_file: Path | None = None,
-    list_path: Path | None = None,
-    proxies: Iterable[ProxyAddress] = (),
-    parse: Callable[[bytes], Segment | None],
-    level: Callable[[], Level[Segment, Asked]],
-    rules: Callable[[], Rules] = Rules,
-    is_proxied: Callable[[Asked], bool] | None = None,
-    block_unreadable: bool = False,
-) -> Iterator[Enforcement[Segment, Asked]]:
-    """Enforce the mode inside the block and remove everything from the kernel afterwards. Raises SensorError.
-
-    `mode` applies without a mode file. `level` creates a separate HTTP level for held packets: those to the proxies, or all with
-    `is_proxied`. Several threads call `emit` with lines of verdicts and modes.
-    """
-    try:
-        listed = list_file(list_path) if list_path else None
-        followed_file = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
-    except Unreadable as error:
-        raise SensorError(str(error)) from None
-    own = Enforcement(
-        device,
-        listed,
-        mode,
-        followed_file,
-        proxies,
-        parse,
-        level,
-        emit,
-        rules,
-        is_proxied,
-        block_unreadable=block_unreadable,
-    )
-    try:
-        own.start()
-        yield own
-    finally:
-        own.close()
 
 
 def _mode_of(path: Path, raw: bytes) -> ProtectionMode:

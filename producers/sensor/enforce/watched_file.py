@@ -6,14 +6,14 @@ A changed file is read once two checks in a row see it unchanged, so that a file
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from producers.sources.source import file_stamp
+
 log = logging.getLogger(__name__)
 
-_Stamp = tuple[int, int, int, int]
 Content = TypeVar("Content")
 
 
@@ -29,12 +29,12 @@ class Watched(Generic[Content]):
         self._read, self._bytes_max = read, bytes_max
         self._complained = ""
         # Take the stamp before reading: a change in between causes another read.
-        self._stamp = self._seen = _stamp(path)
+        self._stamp = self._seen = file_stamp(path)
         self.content = self._taken()
 
     def look(self) -> bool:
         """Reload the file if it changed; return whether new content was loaded."""
-        stamp, before = _stamp(self.path), self._seen
+        stamp, before = file_stamp(self.path), self._seen
         self._seen = stamp
         if stamp == self._stamp or stamp != before:
             return False
@@ -44,7 +44,8 @@ class Watched(Generic[Content]):
         except Unreadable as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.error("file cannot be read, its last content stays in effect", extra={"error": str(error)})
+                what = "file cannot be read, its last content stays in effect"
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
             return False
         self._complained = ""
         return True
@@ -58,11 +59,3 @@ class Watched(Generic[Content]):
         if len(raw) > self._bytes_max:
             raise Unreadable(f"{self.path}: is larger than {self._bytes_max:,} bytes")
         return self._read(self.path, raw)
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -304,55 +304,17 @@ class HttpLevel:
             if flow.segments.urgents > 1:
                 self.faults.unreadable += found.is_readable
                 found = found.in_doubt()
-            self._asked(
-                flow,
-                HttpEvent(
-                    Kind.REQUEST,
-                    at,
-                    flow.key,
-                    flow.id,
-                    flow.tx,
-                    found.method,
-                    found.target,
-                    found.host,
-                    found.port,
-                    found.named,
-                    None,
-                    found.user_agent,
-                    acked=flow.acked,
-                    from_begin=flow.from_begin,
-                    in_pieces=flow.in_pieces,
-                    started=flow.started,
-                    others=found.others,
-                    is_readable=found.is_readable,
-                ),
-                events,
-            )
+            words = found.method, found.target, found.host, found.port, found.named, None, found.user_agent
+            request = _event(Kind.REQUEST, at, flow, *words)
+            self._asked(flow, request._replace(others=found.others, is_readable=found.is_readable), events)
         elif isinstance(found, Socks):
             self._asked(flow, _socks_event(at, flow, found), events)
         else:
             tunnel = flow.reader.tunnel
             port = tunnel[1] if tunnel else flow.key.proxy_port
             self.names += found.name != ""
-            events.append(
-                HttpEvent(
-                    Kind.TLS,
-                    at,
-                    flow.key,
-                    flow.id,
-                    flow.tx,
-                    "",
-                    "",
-                    found.name,
-                    port,
-                    tunnelled=tunnel is not None,
-                    encrypted_hello=found.encrypted,
-                    acked=flow.acked,
-                    from_begin=flow.from_begin,
-                    in_pieces=flow.in_pieces,
-                    started=flow.started,
-                )
-            )
+            event = _event(Kind.TLS, at, flow, "", "", found.name, port)
+            events.append(event._replace(tunnelled=tunnel is not None, encrypted_hello=found.encrypted))
 
     def _asked(self, flow: _Flow, request: HttpEvent, events: list[HttpEvent]) -> None:
         self.requests += 1
@@ -434,9 +396,17 @@ class HttpLevel:
 
 def _socks_event(at: Micros, flow: _Flow, asked: Socks) -> HttpEvent:
     target = authority(asked.host, asked.port) if asked.host else ""
-    ends = (flow.key, flow.id, flow.tx)
-    events = HttpEvent(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
-    return events._replace(acked=flow.acked, from_begin=flow.from_begin, in_pieces=flow.in_pieces, started=flow.started)
+    return _event(Kind.REQUEST, at, flow, "CONNECT", target, asked.host, asked.port)._replace(socks=asked.version)
+
+
+def _event(
+    kind: Kind, at: Micros, flow: _Flow, method: str, target: str, host: str, port: int,
+    named: str = "", status: int | None = None, user_agent: str = "",
+) -> HttpEvent:  # fmt: skip
+    return HttpEvent(
+        kind, at, flow.key, flow.id, flow.tx, method, target, host, port, named, status, user_agent,
+        acked=flow.acked, from_begin=flow.from_begin, in_pieces=flow.in_pieces, started=flow.started,
+    )  # fmt: skip
 
 
 def _flow_id(key: FlowKey, seq: int) -> str:

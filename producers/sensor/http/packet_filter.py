@@ -189,9 +189,7 @@ def _both_sides(whose: str) -> Iterable[_Step]:
 
 
 def _of_others() -> Iterable[_Step]:
-    """Accept packets that leave this machine: connection starts, and payload that begins with CONNECT, as SOCKS, or with a method
-    and a scheme.
-    """
+    """Accept packets that leave this machine: connection starts, and payload that only requests to proxies begin with."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, yes="leaves")
     yield _Step(_LD_W, _AD_HATYPE)

@@ -203,9 +203,8 @@ class Reader:
     def _read_head(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
         """Return the index at which to continue."""
         buffer = self._buffer
-        if not buffer:
-            while content[place : place + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines before a request
-                place += 1
+        while not buffer and content[place : place + 1] in (b"\r", b"\n"):
+            place += 1  # RFC 9112 section 2.2: empty lines before a request
         # Bytes are copied only if a head spans several segments.
         stream, begin, shift = (content, place, 0) if not buffer else (buffer, 0, place - len(buffer))
         if buffer:
@@ -223,10 +222,7 @@ class Reader:
         if end < 0:
             if not buffer:
                 buffer += content[place:]
-            # Only once the request line is complete: it is searched until then.
-            self._searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
-            if len(buffer) > HEAD_BYTES_MAX:
-                self._too_long(bytes(buffer[:LINE_BYTES_MAX]), found)
+            self._await_end(found)
             return len(content)
         request = request_of(bytes(stream[begin:end]), self._urls)
         if not request.is_readable and self._state is _State.TUNNEL:
@@ -236,6 +232,13 @@ class Reader:
             self._faults.unreadable += 1
         found.append(request)
         return self._behind(request, after + shift)
+
+    def _await_end(self, found: list[Request | Hello | Socks]) -> None:
+        """Keep an incomplete head, unless it is above the maximum size."""
+        # Only once the request line is complete: it is searched until then.
+        self._searched = max(0, len(self._buffer) - 3) if b"\n" in self._buffer else 0
+        if len(self._buffer) > HEAD_BYTES_MAX:
+            self._too_long(bytes(self._buffer[:LINE_BYTES_MAX]), found)
 
     def _first_line(self, stream: bytes | bytearray, begin: int) -> tuple[First, int]:
         """Return what begins here (HEAD while unknown) and the end of its first line (-1 while incomplete)."""

@@ -76,8 +76,6 @@ class Connections:
         """Responses without an attempt: the attempt is older than the sensor, or its record was lost."""
         self.unended = 0
         """Sockets reused without a record of their previous end."""
-        self.unsent = 0
-        """Attempts given up before a port was chosen; no packet was sent."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -108,10 +106,7 @@ class Connections:
         connection = self._open.get(change.sk)
         if connection is None:
             if change.old == SYN_SENT:
-                self._early[change.sk] = change
-                if len(self._early) > EARLY_MAX:
-                    del self._early[next(iter(self._early))]
-                    self.unpaired += 1
+                self._await_attempt(change)
             return
         if change.at_ns < connection.attempt_ns:
             # The change belongs to the socket's previous connection and was read late.
@@ -123,15 +118,22 @@ class Connections:
             self.established += 1
             yield connection
         elif change.new == CLOSE:
-            del self._open[change.sk]
-            connection.closed_ns, connection.ended_in = change.at_ns, change.old
-            connection.failed = change.old in (SYN_SENT, SYN_RECV)
-            if not connection.local_port:
-                self.unsent += 1
-                return
+            yield from self._end(connection, change)
+
+    def _end(self, connection: Connection, change: Change) -> Iterable[Connection]:
+        del self._open[change.sk]
+        connection.closed_ns, connection.ended_in = change.at_ns, change.old
+        connection.failed = change.old in (SYN_SENT, SYN_RECV)
+        if connection.local_port:  # else no packet was sent
             self.failed += connection.failed
             self.closed += not connection.failed
             yield connection
+
+    def _await_attempt(self, change: Change) -> None:
+        self._early[change.sk] = change
+        if len(self._early) > EARLY_MAX:
+            del self._early[next(iter(self._early))]
+            self.unpaired += 1
 
     def _begin(self, change: Change, distance_ns: int) -> None:
         self.attempts += 1

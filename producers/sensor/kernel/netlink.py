@@ -8,17 +8,20 @@ may send such datagrams.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+log = logging.getLogger(__name__)
+
 SOCK_DIAG, NETFILTER = 4, 12
 """Protocols of the netlink address family."""
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 NOOP, ERROR, DONE = 1, 2, 3
-SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
 """More than the largest message, a packet of 64 KiB with its attributes."""
@@ -85,7 +88,7 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
     link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         if receive_bytes:
-            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes)
+            _enlarge(link, receive_bytes)
         link.bind((0, 0))
         for group in groups:
             link.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
@@ -95,10 +98,36 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
     return link
 
 
+def _enlarge(link: socket.socket, receive_bytes: int) -> None:
+    """Set the receive buffer; without CAP_NET_ADMIN in the initial user namespace, at most `net.core.rmem_max` (socket(7))."""
+    try:
+        link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes)
+    except PermissionError:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        # The kernel doubles the size for its own bookkeeping and returns the doubled one.
+        given = link.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if given < receive_bytes:
+            log.warning(
+                "receive buffer is limited by net.core.rmem_max, so a burst overflows it earlier; raise that limit",
+                extra={"wanted_bytes": receive_bytes, "given_bytes": given},
+            )
+
+
 def received(link: socket.socket) -> bytes:
     """Receive a datagram; return b"" if it is not the kernel's. Raises OSError as `recv` does."""
     raw, (sender, _) = link.recvfrom(RECEIVE_BYTES)
     return raw if sender == KERNEL else b""
+
+
+def await_ack(link: socket.socket, first: int = 0, last: int = 0) -> None:
+    """Wait for the acknowledgement of message `last`. Raises OSError with the kernel's reason if one from `first` on failed."""
+    while True:
+        for answer in messages(received(link)):
+            if answer.kind == ERROR and answer.number >= first:
+                if reason := error_of(answer.body):
+                    raise OSError(reason, os.strerror(reason))
+                if answer.number == last:
+                    return
 
 
 class Asker:

@@ -15,7 +15,6 @@ Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables,nf_tables_compat,xt_NF
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -33,7 +32,7 @@ from producers.sensor.kernel.netlink import (
     REQUEST,
     attribute,
     attributes,
-    error_of,
+    await_ack,
     message,
     messages,
     opened,
@@ -166,13 +165,7 @@ class Rules:
             raw += message(kind, body, REQUEST | ACK | flags, number)
         last = self._number = first + len(batch)
         self._link.send(raw + message(_BATCH_END, edge, REQUEST, last))
-        while True:
-            for answer in messages(received(self._link)):
-                if answer.kind == ERROR and answer.number >= first:
-                    if reason := error_of(answer.body):
-                        raise OSError(reason, os.strerror(reason))
-                    if answer.number == last:
-                        return
+        await_ack(self._link, first, last)
 
 
 def _goes_to(family: int, address: str, port: int) -> bytes:

@@ -182,23 +182,17 @@ class Layout:
                 if at + _WORD > end or (kind == _PADDING and not delta):
                     return
                 (more,) = word(page, at)
-            if kind == _TIME_EXTEND:
-                at_ns += (more << _DELTA_BITS) + delta
-                at += _WORD
-                continue
-            if kind == _TIME_STAMP:
-                # The lower 59 bits of the absolute time; the upper bits are unchanged.
-                at_ns = (at_ns >> 59 << 59) + (more << _DELTA_BITS) + delta
-                at += _WORD
-                continue
-            at_ns += delta
-            if kind == _PADDING:
-                at += more
-                continue
-            if kind == _LENGTH_BEHIND:
+                if kind in (_TIME_EXTEND, _TIME_STAMP):
+                    # A stamp has the lower 59 bits of the absolute time; the upper bits are unchanged.
+                    at_ns = (at_ns if kind == _TIME_EXTEND else at_ns >> 59 << 59) + (more << _DELTA_BITS) + delta
+                    at += _WORD
+                    continue
                 body, at = at + _WORD, at + more
             else:
                 body, at = at, at + kind * _WORD
+            at_ns += delta
+            if kind == _PADDING:
+                continue
             if at > end or at < body:
                 return
             read = self._record(at_ns, page[body:at])

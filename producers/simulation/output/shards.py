@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -25,8 +25,8 @@ from threading import Event
 from producers.publish.publisher import PublisherFailed
 from producers.publish.report import Report
 from producers.simulation.output.feed import feed
+from producers.simulation.output.truth_file import merge, part_of, truth_file
 from producers.simulation.settings import WorldSettings
-from producers.simulation.truth import TruthFile, merge, part_of
 from producers.simulation.world import World
 from schemas.settings import Settings
 
@@ -70,9 +70,14 @@ def feed_all(
     if truth:
         truth.open("wb").close()  # a failure to write it is raised before anything is published
     if processes == 1:
-        return _share(settings, world, 0, 1, stop, speed, time.monotonic(), truth, progress)
+        return _Share(settings, world, speed, time.monotonic(), truth=truth).publish(stop, progress)
     parts = [part_of(truth, shard) for shard in range(processes)] if truth else []
-    outcome = _Parent(settings, world, stop, speed, processes, parts).run(progress)
+    began = time.monotonic() + START_SECS
+    shares = [
+        _Share(settings, world, speed, began, shard, processes, parts[shard] if parts else None)
+        for shard in range(processes)
+    ]
+    outcome = _Parent(shares, stop).run(progress)
     if truth:
         merge(filter(Path.exists, parts), truth)
     if outcome.error:
@@ -80,44 +85,42 @@ def feed_all(
     return outcome
 
 
-def _share(
-    settings: Settings,
-    world: WorldSettings,
-    shard: int,
-    shards: int,
-    stop: Event,
-    speed: float,
-    began: float,
-    truth: Path | None,
-    progress: Callable[[Report], None],
-) -> Outcome:
-    with ExitStack() as opened:
-        record = opened.enter_context(TruthFile(truth)).write if truth else None
-        devices = World(world, shard=shard, shards=shards, truth=record)
-        # Lines wait by the hundred thousand and form no circles: the collector would walk them over and over.
-        gc.freeze()
-        gc.disable()
-        opened.callback(gc.enable)
-        report = feed(settings, devices, stop=stop, speed=speed, began=began, progress=progress)
-    return Outcome(report, devices.tally)
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Every `shards`-th device of a world from `shard` on: what one process publishes."""
+
+    settings: Settings
+    world: WorldSettings
+    speed: float
+    began: float
+    shard: int = 0
+    shards: int = 1
+    truth: Path | None = None
+
+    def publish(self, stop: Event, progress: Callable[[Report], None]) -> Outcome:
+        """Publish it until it ends or `stop` is set. Raises PublisherFailed."""
+        with ExitStack() as opened:
+            record = opened.enter_context(truth_file(self.truth)) if self.truth else None
+            devices = World(self.world, shard=self.shard, shards=self.shards, truth=record)
+            # Lines wait by the hundred thousand and form no circles: the collector would walk them over and over.
+            gc.freeze()
+            gc.disable()
+            opened.callback(gc.enable)
+            report = feed(self.settings, devices, stop=stop, speed=self.speed, began=self.began, progress=progress)
+        return Outcome(report, devices.tally)
 
 
 class _Parent:
     """The processes and the last outcome of each."""
 
-    def __init__(
-        self, settings: Settings, world: WorldSettings, stop: Event, speed: float, processes: int, parts: list[Path]
-    ) -> None:
+    def __init__(self, shares: Iterable[_Share], stop: Event) -> None:
         self._stop = stop
         spawn = multiprocessing.get_context("spawn")
-        began = time.monotonic() + START_SECS
         self._children: dict[Connection, SpawnProcess] = {}
         self._outcomes: dict[Connection, Outcome] = {}
-        for shard in range(processes):
+        for share in shares:
             ours, theirs = spawn.Pipe()
-            truth = parts[shard] if parts else None
-            arguments = (theirs, settings, world, shard, processes, speed, began, truth)
-            child = spawn.Process(target=_child, args=arguments, daemon=True)
+            child = spawn.Process(target=_child, args=(theirs, share), daemon=True)
             with _stops_wait():
                 child.start()
             theirs.close()
@@ -173,16 +176,7 @@ def _stops_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _child(
-    pipe: Connection,
-    settings: Settings,
-    world: WorldSettings,
-    shard: int,
-    shards: int,
-    speed: float,
-    began: float,
-    truth: Path | None,
-) -> None:
+def _child(pipe: Connection, share: _Share) -> None:
     stop = Event()
     for wanted in _STOPS:
         signal.signal(wanted, lambda *_: stop.set())
@@ -196,9 +190,7 @@ def _child(
             stop.set()  # the parent has ended and cannot stop this process
 
     try:
-        outcome = _share(
-            settings, world, shard, shards, stop, speed, began, truth, lambda report: send(Outcome(report))
-        )
+        outcome = share.publish(stop, lambda report: send(Outcome(report)))
     except PublisherFailed as error:
         outcome = Outcome(error=str(error))
     send(outcome)

@@ -1,4 +1,4 @@
-"""What carriers put in front of a line: syslog headers (RFC 5424, RFC 3164), a container's log prefix, a shipper's JSON.
+r"""What carriers put in front of a line: syslog headers (RFC 5424, RFC 3164), a container's log prefix, a shipper's JSON.
 
 | carrier | looks like |
 |---|---|
@@ -8,7 +8,7 @@
 | a priority alone | `<134>` |
 | container runtime (CRI) | `2025-12-31T17:37:40.493035218+01:00 stdout F ` |
 | Beats, Elastic Agent, Vector, Logstash | `{"message":"…","host":{"name":"gw-1"}}` |
-| Docker, Fluent Bit | `{"log":"…\\n","stream":"stdout","time":"2025-12-31T17:37:40.493035218Z"}` |
+| Docker, Fluent Bit | `{"log":"…\n","stream":"stdout","time":"2025-12-31T17:37:40.493035218Z"}` |
 | Cribl | `{"_raw":"…","_time":1767202660.493,"host":"gw-1"}` |
 | Azure's table `Syslog`, and custom tables | `{"SyslogMessage":"…","HostName":"gw-1","EventTime":"…"}`, `{"RawData":"…"}` |
 """
@@ -164,14 +164,9 @@ def _without_header(text: str) -> Carried:
 
 
 def _time(text: str) -> Micros:
-    try:
-        return parse_micros(text) if text else 0
-    except (ValueError, OverflowError):
-        return _portals_time(text)
-
-
-def _portals_time(text: str) -> Micros:
-    try:
-        return us_micros(text)
-    except (ValueError, OverflowError):
-        return 0
+    for read in (parse_micros, us_micros) if text else ():
+        try:
+            return read(text)
+        except (ValueError, OverflowError):
+            continue
+    return 0

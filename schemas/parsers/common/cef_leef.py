@@ -93,10 +93,9 @@ def _spaced(text: str) -> Iterator[tuple[str, str]]:
 
 
 def moment(text: str) -> Micros:
-    """Return a time as these formats have it: ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT`, or
-    `3/2/2020, 2:57:01.000 AM`.
+    """Return a time as these formats have it; without a zone, or with the name of one, in UTC. Raises ValueError.
 
-    Without a zone, or with the name of one, it is taken for UTC. Raises ValueError.
+    It is ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT` or `3/2/2020, 2:57:01.000 AM`.
     """
     if text.isdigit() and text.isascii():
         return epoch(text) if len(text) <= SECONDS_DIGITS_MAX else epoch(f"{text[:-3]}.{text[-3:]}")

@@ -10,6 +10,7 @@ from itertools import islice
 
 import msgspec
 
+from schemas.dialect import Framing
 from schemas.parsers.common.quoting import INSIDE
 
 DIRECTIVE = re.compile(rb"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
@@ -23,13 +24,10 @@ _NOTHING = frozenset({"-", ""})
 _encode = msgspec.json.Encoder().encode
 
 
-class FieldRows:
+class FieldRows(Framing):
     """The framing of one file. A row that does not fit its directive goes on as it is, so does one without any above it."""
 
     context = b"#"
-    reach = 0
-    near = b""
-    held = None
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -43,10 +41,6 @@ class FieldRows:
                 self._read_directive(line[len(_FIELDS) :])
             return []
         return [(self._row(line) if self._names else None) or line]
-
-    def release(self) -> list[bytes]:
-        """Nothing is held back."""
-        return []
 
     def _read_directive(self, written: bytes) -> None:
         """Take in what fields there are from here on; it may stand in the middle of a file as well."""

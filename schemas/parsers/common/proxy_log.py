@@ -1,8 +1,7 @@
-"""What the logs of all proxies have in common: addresses, counts and times as text, and what was asked for.
+"""What the logs of all proxies have in common: addresses, counts and times as text, and the requested destination.
 
-A request that a proxy was asked to send on is a CONNECT, or has an absolute URI as its target (RFC 9112 section 3.2);
-any other
-was made to the machine itself, as to a web server, and names no destination.
+A request to a proxy is a CONNECT or has an absolute URI as its target (RFC 9112 section 3.2). Any other was made to the
+machine itself, as to a web server, and names no destination.
 """
 
 from __future__ import annotations
@@ -83,12 +82,16 @@ def proxy_dialect(
     )
 
 
-def guarded(raw: bytes, read: Callable[[Carried], Parsed]) -> Parsed:
-    """Return what `read` makes of a line without its carrier, or a reject."""
-    try:
-        return read(carried(raw))
-    except FAULTS as error:
-        return reject_of(error, raw)
+def uncarried_first(read: Callable[[Carried], Parsed]) -> Callable[[bytes], Parsed]:
+    """Return a parser: `read` gets the line without its carrier; a line that it cannot read is rejected."""
+
+    def parse(raw: bytes) -> Parsed:
+        try:
+            return read(carried(raw))
+        except FAULTS as error:
+            return reject_of(error, raw)
+
+    return parse
 
 
 def device_in(parsed: Parsed) -> str:

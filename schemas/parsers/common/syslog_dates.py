@@ -10,20 +10,15 @@ from __future__ import annotations
 import re
 
 from schemas.clock import iso_micros
-from schemas.dialect import Dates
+from schemas.dialect import Dates, Framing
 
 _HEADER = re.compile(
     rb"((?:<\d{1,3}>)? ?)([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) (?![A-Z]{3,5} |\d{4} )"  # a zone, a year
 )
 
 
-class DatedHeaders:
+class DatedHeaders(Framing):
     """The framing of one file."""
-
-    context = b""
-    reach = 0
-    near = b""
-    held = None
 
     def __init__(self, dates: Dates) -> None:
         self._dates = dates
@@ -36,7 +31,3 @@ class DatedHeaders:
         if found is None or not at:
             return [line]
         return [b"%b%b %b" % (found[1], iso_micros(at).encode(), line[found.end() :])]
-
-    def release(self) -> list[bytes]:
-        """Return nothing, as no line is held back."""
-        return []

@@ -55,6 +55,11 @@ def short(written: str | None) -> str:
     return written[:TEXT_CHARS_MAX] if written else ""
 
 
+def file_name(path: str) -> str:
+    """Return the last part of a path, of Windows or another system."""
+    return path.rpartition("/" if path.startswith("/") else "\\")[2]
+
+
 def device_name(name: str | None) -> str:
     """Return the name of a machine as it identifies a device: lower case, without a final dot; "" for None."""
     return name.strip().rstrip(".").lower() if name else ""

@@ -32,7 +32,7 @@ from schemas.events import (
 )
 from schemas.parsers.common.memoize import read_once
 from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
-from schemas.parsers.common.values import COUNT_MAX, PID_MAX, STATUS_MAX, maybe_number, number, short, text
+from schemas.parsers.common.values import COUNT_MAX, PID_MAX, STATUS_MAX, file_name, maybe_number, number, short, text
 from schemas.parsers.elastic.line import Line, read, several
 from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
 
@@ -294,7 +294,7 @@ def _process(line: Line) -> Process | None:
 def _process_of(process: bytes, owner: bytes) -> Process | None:
     part, user = _part(process, ProcessPart), _part(owner, User)
     pid, path = maybe_number(part.pid, "process.pid", PID_MAX), part.executable or ""
-    name = part.name or path.rpartition("/" if path.startswith("/") else "\\")[2]
+    name = part.name or file_name(path)
     if pid is None and not name:
         return None
     parent, hashes = part.parent, part.hash
@@ -357,18 +357,8 @@ HANDLERS: dict[str, Callable[[Line], Parsed]] = {
 
 
 _read_once = read_once(read)
-
-
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
-    return _read_once(raw).at()
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The machine's name, or the client's address where the agent only watches it."""
-    return _read_once(raw).device()
+written_at = otherwise(0)(lambda raw: _read_once(raw).at())
+device_of = otherwise("")(lambda raw: _read_once(raw).device())
 
 
 @otherwise(False)

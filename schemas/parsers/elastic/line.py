@@ -1,8 +1,7 @@
 """One event in the Elastic Common Schema (elastic.co/docs/reference/ecs): nested objects, dotted names, or both mixed.
 
-Parts that depend on the kind of event are decoded with the line, as that is nearly always right and fast. If one of
-them is
-faulty, all stay bytes and each is decoded when it is needed.
+Parts that depend on the kind of event are decoded with the line, as that is nearly always right and fast. If one of them
+is faulty, all stay bytes and each is decoded when it is needed.
 """
 
 from __future__ import annotations
@@ -93,9 +92,7 @@ class Line(msgspec.Struct, gc=False):
         return category in NETWORK if isinstance(category, str) else not NETWORK.isdisjoint(category)
 
     def own_name(self) -> str:
-        """The machine's name where the client is the machine that the agent runs on, not one whose packets it sees or whose
-        log it passes on; otherwise, or where it has none, "".
-        """
+        """Return the name of the agent's machine if the client is that machine; "" otherwise, or if it has none."""
         own = self.known_own
         if own is None:
             name = self._host_name()

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from schemas.dialect import Framing
 from schemas.events import DEVICE_CHARS_MAX, Micros
 from schemas.parsers.common.carriers import carried_again
 
@@ -90,12 +91,8 @@ class _Event:
     size_bytes: int = 0
 
 
-class AuditEvents:
+class AuditEvents(Framing):
     """The framing of one file: each event is given as one line, its records as they were, EOE left out."""
-
-    context = b""
-    reach = 0
-    near = b""
 
     def __init__(self) -> None:
         self._open: dict[tuple[bytes, int, bytes], _Event] = {}

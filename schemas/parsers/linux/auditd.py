@@ -1,10 +1,8 @@
 """Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`audit.py`).
 
 A record of connect() names the process and the remote address, not the local port. That is not enough to find the
-connection:
-beside a network sensor every connection would be shown twice. So connections are counted, as `connect_without_port`,
-and
-not shown.
+connection: beside a network sensor every connection would be shown twice. So connections are only counted, as
+`connect_without_port`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""osquery's results log, event, batch or snapshot format: tables `socket_events`, `bpf_socket_events`,
-`process_events`.
+"""osquery's results log with rows of `socket_events`, `bpf_socket_events` and `process_events`.
 
-Queries have any name, so a row's columns show which table it is of. They are strings unless `--logger_numerics`
-is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts) are taken apart when they are
-published.
-The kernel's audit, from which `socket_events` come, does not report the local end of a connect: such a row cannot be
-joined to
-any other record of the connection, and several of one second look the same, so it is counted and holds nothing.
+It is in event, batch or snapshot format. Queries have any name, so a row's columns show which table it is of. They are
+strings unless `--logger_numerics` is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts)
+are taken apart when they are published. The kernel's audit, from which `socket_events` come, does not report the local
+end of a connect: such a row cannot be joined to any other record of the connection, so it is only counted.
 """
 
 from __future__ import annotations
@@ -218,16 +215,8 @@ def _succeeded(columns: _Columns) -> bool | None:
     return None if not status or status in IN_PROGRESS else status in SUCCEEDED
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened."""
-    return _read(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The machine that the daemon runs on."""
-    return _read(raw).device
+written_at = otherwise(0)(lambda raw: _read(raw).at)
+device_of = otherwise("")(lambda raw: _read(raw).device)
 
 
 @otherwise(False)

@@ -1,12 +1,9 @@
 """What `unproxy sensor` observes on connections to the proxies and does about it, one JSON object a line.
 
 `kind` names what a line is: `http` a request with its answer, `tls` the server name of a client hello, `socks` a SOCKS
-request
-with its answer, `verdict` a request for a listed destination that was blocked or only noted, `mode` what the sensor
-does about
-such. The process is in the lines of `sockets` that the same sensor writes of the same connections. `flow` names the
-connection,
-the same in all its lines.
+request with its answer, `verdict` a request for a listed destination that was blocked or only recorded, `mode` the mode
+that applies from then on. `flow` identifies the connection in all its lines. The process is in the lines of `sockets`
+that the same sensor writes.
 """
 
 from __future__ import annotations
@@ -155,16 +152,8 @@ def _host(text: str) -> str:
     return canonical_host(text) if len(text) <= HOST_LENGTH_MAX else ""
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """The line's `ts`."""
-    return parse_micros(_decode_time(raw).ts)
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device that the line names."""
-    return _decode_device(raw).device
+written_at = otherwise(0)(lambda raw: parse_micros(_decode_time(raw).ts))
+device_of = otherwise("")(lambda raw: _decode_device(raw).device)
 
 
 @otherwise(False)

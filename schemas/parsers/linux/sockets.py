@@ -1,14 +1,9 @@
-"""Outgoing TCP connections as the endpoint's kernel saw them, one JSON object a line.
+"""Outgoing TCP connections from the kernel's tracepoint `sock:inet_sock_set_state`, one JSON object a line.
 
-The kernel's tracepoint `sock:inet_sock_set_state` reports each change of a socket's state; a sensor folds them into one
-line a
-connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment
-and
-close; `unproxy sensor` also path, command line, user, parent and start of the process, the program that it began to run
-right
-after, and of a connection that has ended the bytes of payload. A line may come again once the connection has closed, or
-more
-is known.
+A sensor folds the changes of a socket's state into one line a connection: device, pid, process, both ends, `result`
+(success, failed, open) and the times of attempt, establishment and close. `unproxy sensor` adds path, command line,
+user, parent and start of the process, the program that it executed right after, and at the end the bytes of payload. A
+line may come again when the connection has closed or more is known.
 """
 
 from __future__ import annotations
@@ -131,16 +126,13 @@ def _process(line: _Line, began: Micros) -> Process:
 
 @otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """The attempt: the order in which a kernel sensor meets its connections, and in which the file is kept."""
+    """Return the time of the attempt: a kernel sensor writes connections in this order."""
     times = _TIMES.decode(raw)
     text = times.ts_attempt or times.ts_established
     return parse_micros(text) if text else 0
 
 
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device that the line names."""
-    return _DEVICE.decode(raw).device
+device_of = otherwise("")(lambda raw: _DEVICE.decode(raw).device)
 
 
 @otherwise(False)

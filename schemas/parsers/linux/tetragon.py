@@ -1,11 +1,8 @@
-"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, and the connection events of its commercial
-edition.
+"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, connection events of its commercial edition.
 
 `process_kprobe` with a socket as argument, and `process_connect`, report that a process tries to connect, before the
-answer.
-`process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark them: it
-is used
-only if the ports show which end was the client.
+answer. `process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark
+them: it is used only if the ports show which end was the client.
 """
 
 from __future__ import annotations
@@ -247,16 +244,8 @@ def _count(written: Scalar, name: str) -> int:
     return number(written, name, COUNT_MAX) if written is not None else 0
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened."""
-    return _read(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The node that the event is of."""
-    return _read(raw).device
+written_at = otherwise(0)(lambda raw: _read(raw).at)
+device_of = otherwise("")(lambda raw: _read(raw).device)
 
 
 @otherwise(False)

@@ -1,15 +1,14 @@
 """Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 4 to 8 write it, also inside of what ships it.
 
 `http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a
-connection. The
-`timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a
-minute.
-A blocked request has no `http` record, only its alert; `drop` records are one per packet and add nothing. A sensor
-without a name (`sensor-name`) watches others: the device then is the client's address.
+connection. The `timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow
+up to a minute. A blocked request has no `http` record, only its alert; `drop` records are one per packet and add nothing.
+A sensor without a name (`sensor-name`) watches others: the device then is the client's address.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -144,7 +143,6 @@ _HEAD = msgspec.json.Decoder(_Head)
 _SHAPE = msgspec.json.Decoder(_Shape)
 _ANY = msgspec.json.Decoder()
 _NO_END = frozenset({"shutdown", "forced"})
-_FOR_US = frozenset({"http", "tls", "alert", "flow"})
 _CLIENT_FIRST = frozenset({"http", "tls", "flow"})
 """Their addresses are the flow's; all others' may be a packet's."""
 
@@ -161,24 +159,19 @@ def parse(raw: bytes) -> Parsed:
     try:
         at = parse_micros(eve.timestamp)
         eve.device = _sensor(eve) or _client(eve)
-        if kind not in _FOR_US:
+        if kind not in HANDLERS:
             return Ignored(eve.device, at, kind if kind in OTHER_KINDS else "other")
         if eve.proto != "TCP":
             return Ignored(eve.device, at, f"{kind}_not_tcp")
         if not (eve.src_port and eve.dest_port):
             return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
         flow = flow_of(eve.src_ip, eve.src_port, eve.dest_ip, eve.dest_port, eve.flow_id)
-        if kind == "http" and eve.http is not None:
-            return _http(eve, eve.http, at, flow)
-        if kind == "tls" and eve.tls is not None:
-            return _tls(eve, eve.tls, at, flow)
-        if kind == "flow" and eve.flow is not None:
-            return _flow(eve, eve.flow, at, flow)
-        if kind == "alert" and eve.alert is not None:
-            return _alert(eve, eve.alert, at, flow)
+        part = getattr(eve, kind)
+        if part is None:
+            return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
+        return HANDLERS[kind](eve, part, at, flow)
     except (ValueError, OverflowError) as error:
         return reject_of(error, raw)
-    return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
 
 
 def _read(raw: bytes) -> _Eve:
@@ -321,12 +314,21 @@ def _client(eve: _Eve) -> str:
     return canonical_ip(ip) if ip else ""
 
 
+HANDLERS: dict[str, Callable[[_Eve, Any, Micros, Flow], Parsed]] = {
+    "http": _http,
+    "tls": _tls,
+    "alert": _alert,
+    "flow": _flow,
+}
+"""The records that are for us, by their kind, which is also the name of the object in them."""
+
+
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
     """A field of an unexpected type: of no matter where the record is not for us anyway."""
     for line in (raw, *anywhere_within(raw)):
         try:
             head = _HEAD.decode(line)
-            if head.event_type not in _FOR_US:
+            if head.event_type not in HANDLERS:
                 kind = head.event_type if head.event_type in OTHER_KINDS else "other"
                 return Ignored(_sensor(head), parse_micros(head.timestamp), kind)
         except FAULTS:

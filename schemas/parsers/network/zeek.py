@@ -15,7 +15,7 @@ import msgspec
 from schemas.address import split_authority, split_url
 from schemas.clock import iso_micros
 from schemas.dialect import Dialect, Sensor, SensorKind
-from schemas.events import Flow, FlowSummary, HttpExchange, Ignored, Micros, Parsed, TlsName, flow_of
+from schemas.events import Flow, FlowSummary, HttpExchange, Ignored, Parsed, TlsName, flow_of
 from schemas.parsers.common.rejects import FAULTS, Missing, otherwise, reject_of
 from schemas.parsers.network.zeek_line import (
     HEAD,
@@ -180,18 +180,8 @@ def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
     return reject_of(error, raw)
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """Return when the logged activity was over."""
-    return written(read(raw, HEAD))
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The client's address."""
-    return device(read(raw, HEAD))
-
-
+written_at = otherwise(0)(lambda raw: written(read(raw, HEAD)))
+device_of = otherwise("")(lambda raw: device(read(raw, HEAD)))
 _HEADER_OR_ROW = re.compile(
     rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close|fields|types)\t)"
     rb"|[0-9]{9,10}\.[0-9]{6}\t"

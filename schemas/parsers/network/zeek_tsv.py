@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from schemas.dialect import Framing
+
 Convert = Callable[[bytes], bytes]
 """A value as the row has it to one as JSON has it. Raises ValueError where it is not of its type."""
 _Column = tuple[bytes, bool, Convert]
@@ -33,13 +35,10 @@ _BOOLS = {b"T": b"true", b"F": b"false"}
 _json = msgspec.json.Encoder().encode
 
 
-class ZeekRows:
+class ZeekRows(Framing):
     """The framing of one file. Lines of JSON go on as they are, so does a row that does not fit its header."""
 
     context = b"#"
-    reach = 0
-    near = b""
-    held = None
 
     def __init__(self) -> None:
         self._begin()
@@ -53,10 +52,6 @@ class ZeekRows:
         if line.startswith(b"{"):
             return [line]
         return [self._row(line.removesuffix(b"\r")) or line]
-
-    def release(self) -> list[bytes]:
-        """Nothing is held back."""
-        return []
 
     def _begin(self, separator: bytes = b"\t") -> None:
         self._separator = separator

@@ -1,11 +1,8 @@
-"""Envoy's access log: the default text format, and JSON with the keys that Envoy Gateway, Istio and the manual's
-examples use.
+"""Envoy's access log: the default text, and JSON with the keys of Envoy Gateway, Istio and the manual's examples.
 
 envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on, so only CONNECT, and a
-cluster of
-the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client itself
-may have
-written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
+cluster of the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client
+may have written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
 """
 
 from __future__ import annotations
@@ -42,30 +39,10 @@ from schemas.parsers.common.values import STATUS_MAX
 REFUSED_FLAGS = frozenset({"RL", "RLSE", "UAEX"})
 """Rate limits and a service for authorisation; the role-based filter is named in the details."""
 REFUSED_DETAILS = ("rbac_access_denied", "ext_authz_denied")
-FAILED_FLAGS = frozenset(
-    {
-        "DC",
-        "DF",
-        "DPE",
-        "DT",
-        "IH",
-        "LH",
-        "LR",
-        "NC",
-        "NFCF",
-        "NR",
-        "OM",
-        "SI",
-        "UC",
-        "UF",
-        "UH",
-        "UMSDR",
-        "UO",
-        "UPE",
-        "UR",
-    }
-    | {"URX", "UT", "UDO"}
-)
+FAILED_FLAGS = frozenset((
+    "DC", "DF", "DPE", "DT", "IH", "LH", "LR", "NC", "NFCF", "NR", "OM", "SI", "UC", "UDO", "UF", "UH", "UMSDR", "UO",
+    "UPE", "UR", "URX", "UT",
+))  # fmt: skip
 """Response flags of a destination that was not reached, or a client that went away first."""
 FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
 """A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""

@@ -22,13 +22,13 @@ from schemas.parsers.common.proxy_log import (
     address,
     count,
     destination,
-    guarded,
     host_of,
     logged,
     maybe_address,
     port,
     proxy_dialect,
     status,
+    uncarried_first,
 )
 from schemas.parsers.common.rejects import Unread
 from schemas.parsers.common.syslog_dates import DatedHeaders
@@ -62,12 +62,9 @@ OTHER_NAMES = {
 TRANSACTION = "transaction:"
 
 
-def parse(raw: bytes) -> Parsed:
+@uncarried_first
+def parse(line: Carried) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
-
-
-def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
         return _of_format(line, common_security_log(line.text))
     found = formatted(line.text)

@@ -1,8 +1,8 @@
 """HAProxy's log: `option httplog`, `httpslog`, `tcplog` and the default format, behind a syslog header or bare.
 
 Formats and termination states: HAProxy configuration manual, chapter 8. The date is when the request came in, on a
-clock without
-zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no address.
+clock without zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no
+address.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from schemas.parsers.common.proxy_log import (
     count,
     device_in,
     endpoint,
-    guarded,
     later,
     logged,
     millis,
     proxy_dialect,
     status,
+    uncarried_first,
 )
 from schemas.parsers.common.rejects import Unread
 
@@ -50,12 +50,9 @@ _DEFAULT = re.compile(r"Connect from (\S{1,80}) to \S{1,80} \(")
 _SERVICE = re.compile(r"(?:Proxy|Server|backend|Health check|\[(?:WARNING|ALERT|NOTICE)\]) ?")
 
 
-def parse(raw: bytes) -> Parsed:
+@uncarried_first
+def parse(line: Carried) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
-
-
-def _read(line: Carried) -> Parsed:
     text = line.text
     head = _HEAD.match(text)
     if head is None:

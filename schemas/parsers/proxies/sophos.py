@@ -17,12 +17,12 @@ from schemas.parsers.common.proxy_log import (
     address,
     count,
     epoch,
-    guarded,
     later,
     logged,
     maybe_address,
     proxy_dialect,
     status,
+    uncarried_first,
 )
 from schemas.parsers.common.quoting import QUOTED, unescaped
 from schemas.parsers.common.rejects import Unread
@@ -32,12 +32,9 @@ _BEGIN = re.compile(r"(?:(?:ep|sxl)=\S++ )*+h=\S++ u=")
 NEEDED = ("h", "t", "act", "req")
 
 
-def parse(raw: bytes) -> Parsed:
+@uncarried_first
+def parse(line: Carried) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
-
-
-def _read(line: Carried) -> Parsed:
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with h= and u=")
     fields: dict[str, str] = {}

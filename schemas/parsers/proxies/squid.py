@@ -227,7 +227,7 @@ def _logged(
     upstream_port: int = 0,
     sent: int | None = None,
 ) -> Parsed:
-    if who in ("-", "::", "0.0.0.0"):  # squid's own requests have no client; nothing is bound to it
+    if who in NO_CLIENTS:
         return Ignored("", at, "internal")
     client, code = address(who, "client"), status(answer)
     if tag.startswith("UDP_"):

@@ -1,13 +1,9 @@
-"""Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6):
-198.51.100.11`.
+"""Tinyproxy's log, by file or syslog, such as `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 192.0.2.7`.
 
 Several lines are about one request, joined by nothing but the number of a file descriptor that is soon used again. The
-reader
-of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that name
-client and
-target, and with the times of request and end, as their own have neither year nor zone. Lines by themselves hold nothing
-and
-are about no device.
+reader of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that
+name client and target, and with the times of request and end, as their own have neither year nor zone. Single lines hold
+nothing and are about no device.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ import re
 from schemas.clock import parse_micros
 from schemas.events import Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.common.carriers import Carried, carried_again
-from schemas.parsers.common.proxy_log import device_in, guarded, logged, proxy_dialect
+from schemas.parsers.common.proxy_log import device_in, logged, proxy_dialect, uncarried_first
 from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, read_line, request
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
@@ -44,7 +40,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one request, or one line."""
     found = _WHOLE.fullmatch(raw)
     if found is None:
-        return guarded(raw, _read)
+        return _read(raw)
     try:
         return _request(raw, parse_micros(found[1].decode()), parse_micros(found[2].decode()))
     except FAULTS as error:
@@ -77,6 +73,7 @@ def _request(raw: bytes, started: Micros, at: Micros) -> Parsed:
     )
 
 
+@uncarried_first
 def _read(line: Carried) -> Parsed:
     found = LINE.fullmatch(line.text)
     message = found[3] if found is not None else line.text

@@ -39,9 +39,7 @@ class LogLine(NamedTuple):
     host: str
     """The machine alone."""
     pid: str
-    """"" if unknown.
-
-    """
+    """Empty if unknown."""
     at: Micros
     """The carrier's time; 0 without one, or without a year."""
     stamp: str

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.clock import MICROS, iso_micros
-from schemas.dialect import Dates
+from schemas.dialect import Dates, Framing
 from schemas.events import Micros
 from schemas.parsers.common.proxy_log import destination, host_of, maybe_address
 from schemas.parsers.proxies.tinyproxy_lines import (
@@ -108,16 +108,14 @@ class _Descriptor:
         return lines + (len(self.asked.connect) + len(self.asked.line) if self.asked is not None else 0)
 
 
-class Requests:
+class Requests(Framing):
     """The framing of one file.
 
     Lines go on unchanged; the one with the outcome of a request brings the request along.
     """
 
-    context = b""
     reach = REACH_BYTES
     near = b"descriptor"
-    held = None
 
     def __init__(self, dates: Dates) -> None:
         self._dates = dates
@@ -134,10 +132,6 @@ class Requests:
         """The line, or the request with it as its last."""
         del start
         return [self._read(line) or line]
-
-    def release(self) -> list[bytes]:
-        """Nothing is held back."""
-        return []
 
     def _read(self, line: bytes) -> bytes | None:
         log_line = read_line(line[:LINE_BYTES_MAX])

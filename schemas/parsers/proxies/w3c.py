@@ -87,20 +87,9 @@ QRADARS = {
 }
 """What QRadar's format calls a field."""
 OLD_MAIN = (
-    *(
-        "date",
-        "time",
-        "time-taken",
-        "c-ip",
-        "sc-status",
-        "s-action",
-        "sc-bytes",
-        "cs-bytes",
-        "cs-method",
-        "cs-uri-scheme",
-    ),
-    *("cs-host", "cs-uri-port", "cs-uri-path", "cs-uri-query", "cs-username", "cs-auth-group"),
-)
+    "date", "time", "time-taken", "c-ip", "sc-status", "s-action", "sc-bytes", "cs-bytes", "cs-method", "cs-uri-scheme",
+    "cs-host", "cs-uri-port", "cs-uri-path", "cs-uri-query", "cs-username", "cs-auth-group",
+)  # fmt: skip
 """How the format `main` begins; what follows differs."""
 OLD_FILTER_FROM, OLD_FILTER_TO = 18, 22
 """Where its filter result may stand, behind the client's own text."""

@@ -23,7 +23,6 @@ from schemas.parsers.common.proxy_log import (
     destination,
     earlier,
     epoch,
-    guarded,
     ignored_kind,
     logged,
     maybe_address,
@@ -31,6 +30,7 @@ from schemas.parsers.common.proxy_log import (
     port,
     proxy_dialect,
     status,
+    uncarried_first,
 )
 from schemas.parsers.common.quoting import QUOTED
 from schemas.parsers.common.rejects import Unread
@@ -57,12 +57,9 @@ _MONITOR = re.compile(
 _FIREWALL = re.compile(r"Firewall \w{1,20} \w{1,8} data from ([0-9a-fA-F.:]{2,51})")
 
 
-def parse(raw: bytes) -> Parsed:
+@uncarried_first
+def parse(line: Carried) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
-
-
-def _read(line: Carried) -> Parsed:
     found = _LINE.match(line.text)
     if found is None or not _TAG.match(found[13]):
         return _monitor(line)

@@ -41,7 +41,7 @@ from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.common.syslog_dates import DatedHeaders
 
 NULLS = frozenset({"", "-", "None", "NA", "N/A", "none", "Unknown"})
-NO_SERVER = frozenset({"0.0.0.0", "::"})  # what the feed has for a blocked request; nothing is bound to it
+NO_SERVER = frozenset({"0.0.0.0", "::"})  # what the feed has for a blocked request
 ZONE_MAX: Micros = 14 * 3_600 * MICROS
 """`epochtime` further away than any zone is of another time than the date: the date counts."""
 PORTS = {

@@ -5,48 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from schemas.parsers.common.values import Scalar
+from schemas.parsers.elastic.parts import End, Hashes, Network, ProcessPart, User
 from schemas.parsers.windows.record import SysmonConnection, SysmonProcess
 
 
-class _Address(msgspec.Struct, gc=False):
-    ip: Scalar = None
-    port: Scalar = None
-
-
-class _Network(msgspec.Struct, gc=False):
-    transport: Scalar = None
-    direction: Scalar = None
-
-
-class _EcsHash(msgspec.Struct, gc=False):
-    sha1: str = ""
-    sha256: str = ""
-    md5: str = ""
-
-
-class _EcsParent(msgspec.Struct, gc=False):
-    pid: Scalar = None
-    executable: Scalar = None
-
-
-class _EcsProcess(_EcsParent, gc=False):
+class _Process(ProcessPart, gc=False):
     entity_id: Scalar = None
-    command_line: Scalar = None
-    hash: _EcsHash = msgspec.field(default_factory=_EcsHash)
-    parent: _EcsParent = msgspec.field(default_factory=_EcsParent)
-
-
-class _EcsUser(msgspec.Struct, gc=False):
-    domain: str = ""
-    name: str = ""
 
 
 class _Ecs(msgspec.Struct, gc=False):
-    source: _Address = msgspec.field(default_factory=_Address)
-    destination: _Address = msgspec.field(default_factory=_Address)
-    network: _Network = msgspec.field(default_factory=_Network)
-    process: _EcsProcess = msgspec.field(default_factory=_EcsProcess)
-    user: _EcsUser = msgspec.field(default_factory=_EcsUser)
+    source: End = End()
+    destination: End = End()
+    network: Network = Network()
+    process: _Process = msgspec.field(default_factory=_Process)
+    user: User = msgspec.field(default_factory=User)
 
 
 _ECS = msgspec.json.Decoder(_Ecs)
@@ -73,7 +45,7 @@ def ecs_process(raw: bytes) -> SysmonProcess:
     """A process that was moved to the Elastic Common Schema, likewise. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
     process = ecs.process
-    hashes = process.hash
+    parent, hashes = process.parent or ProcessPart(), process.hash or Hashes()
     return SysmonProcess(
         ProcessGuid=process.entity_id,
         ProcessId=process.pid,
@@ -81,8 +53,8 @@ def ecs_process(raw: bytes) -> SysmonProcess:
         User=_user(ecs.user),
         CommandLine=process.command_line,
         Hashes=f"SHA1={hashes.sha1},SHA256={hashes.sha256},MD5={hashes.md5}",
-        ParentProcessId=process.parent.pid,
-        ParentImage=process.parent.executable,
+        ParentProcessId=parent.pid,
+        ParentImage=parent.executable,
     )
 
 
@@ -90,5 +62,5 @@ def _initiated(direction: Scalar) -> bool | None:
     return direction in ("egress", "outbound") if direction else None
 
 
-def _user(user: _EcsUser) -> str:
-    return f"{user.domain}\\{user.name}" if user.domain else user.name
+def _user(user: User) -> str:
+    return f"{user.domain}\\{user.name or ''}" if user.domain else user.name or ""

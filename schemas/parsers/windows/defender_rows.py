@@ -131,7 +131,6 @@ _SHAPE = msgspec.json.Decoder(_Shape)
 _ADDITIONAL = msgspec.json.Decoder(Additional)
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
-_CATEGORY = b'"' + TABLE_PREFIX.encode()
 _SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:\s*+\[')
 """Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster."""
 _IN_MARKS = (b"AdvancedHunting-", b"Type")

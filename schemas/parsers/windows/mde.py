@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter
 
 from schemas.address import split_authority, split_url
 from schemas.clock import parse_micros
@@ -38,14 +39,21 @@ NEVER = "1970"
 """Unknown times are also written as the year 1 or 1601."""
 REMEMBERED_BYTES_MAX = 4_096
 """A process makes many connections: that of a row so long is remembered."""
+_TEXTS: Callable[[Row], tuple[str | None, ...]] = attrgetter(
+    *(
+        f"InitiatingProcess{name}"
+        for name in (
+            *("FileName", "FolderPath", "CommandLine", "AccountName", "AccountDomain", "AccountSid", "ParentFileName"),
+            *("SHA1", "SHA256", "MD5"),
+        )
+    )
+)
+"""Columns of the initiating process that are texts."""
 NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
 KINDS = {
     "ConnectionAcknowledged": "network_acknowledged",
     "ConnectionFailedAggregatedReport": "network_aggregated",
     "ConnectionSuccessAggregatedReport": "network_aggregated",
-    "DnsConnectionInspected": "network_dns",
-    "FtpConnectionInspected": "network_ftp",
-    "IcmpConnectionInspected": "network_icmp",
     "InboundConnectionAccepted": "network_inbound",
     "InboundConnectionAcknowledged": "network_inbound",
     "InboundConnectionAttempt": "network_inbound",
@@ -53,8 +61,7 @@ KINDS = {
     "ListeningConnectionCreated": "network_listening",
     "NetworkSignatureInspected": "network_signature",
     "NtlmAuthenticationInspected": "network_ntlm",
-    "SmtpConnectionInspected": "network_smtp",
-    "SshConnectionInspected": "network_ssh",
+    **{f"{name}ConnectionInspected": f"network_{name.lower()}" for name in ("Dns", "Ftp", "Icmp", "Smtp", "Ssh")},
 }
 """Network rows that hold nothing for us and are counted by name; all others of a table count as `other`."""
 VERDICTS = {
@@ -203,51 +210,17 @@ def _process(row: Row, is_short: bool) -> Process:
     is_plain = is_short and (parent_pid.__class__ is int or parent_pid is None)
     return (_remembered_process if is_plain else _process_of)(
         maybe_number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
-        row.InitiatingProcessFileName,
-        row.InitiatingProcessFolderPath,
-        row.InitiatingProcessCommandLine,
-        row.InitiatingProcessCreationTime,
-        row.InitiatingProcessAccountName,
-        row.InitiatingProcessAccountDomain,
-        row.InitiatingProcessAccountSid,
         parent_pid,
-        row.InitiatingProcessParentFileName,
-        row.InitiatingProcessSHA1,
-        row.InitiatingProcessSHA256,
-        row.InitiatingProcessMD5,
+        row.InitiatingProcessCreationTime,
+        _TEXTS(row),
     )
 
 
-def _process_of(
-    pid: int | None,
-    name: str | None,
-    path: str | None,
-    command_line: str | None,
-    created: str | None,
-    account: str | None,
-    domain: str | None,
-    sid: str | None,
-    parent_pid: Scalar,
-    parent_name: str | None,
-    sha1: str | None,
-    sha256: str | None,
-    md5: str | None,
-) -> Process:
-    return Process(
-        pid,
-        short(name),
-        short(path),
-        short(command_line),
-        parse_micros(created) if created and created > NEVER else 0,
-        short(account),
-        short(domain),
-        short(sid),
-        maybe_number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None,
-        short(parent_name),
-        short(sha1),
-        short(sha256),
-        short(md5),
-    )
+def _process_of(pid: int | None, parent_pid: Scalar, created: str | None, texts: tuple[str | None, ...]) -> Process:
+    name, path, command_line, account, domain, sid, parent_name, sha1, sha256, md5 = map(short, texts)
+    started = parse_micros(created) if created and created > NEVER else 0
+    parent = maybe_number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None
+    return Process(pid, name, path, command_line, started, account, domain, sid, parent, parent_name, sha1, sha256, md5)
 
 
 _remembered_process = lru_cache(maxsize=4_096)(_process_of)
@@ -278,18 +251,9 @@ HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
 process."""
 
 
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened. That the export wrote it later is no matter: other sensors' lines are put in order with it."""
-    time = read_head(raw).time
-    return parse_micros(time) if time else 0
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The device's name, or its id where it has none."""
-    return read_head(raw).device
-
+# When the event happened, not when the export wrote it: other sensors' lines are put in order with it.
+written_at = otherwise(0)(lambda raw: parse_micros(read_head(raw).time))
+device_of = otherwise("")(lambda raw: read_head(raw).device)
 
 DIALECT = Dialect(
     "mde",

@@ -143,6 +143,21 @@ class _Names(msgspec.Struct, gc=False):
         """The provider, as shippers that write the number as `EventID` name him."""
         return self.SourceName or self.Provider or self.ProviderName or self.EventSourceName
 
+    def is_identified(self) -> bool | None:
+        """Return whether number and author stand where the shape has them; None if it is no shape. Raises msgspec's errors."""
+        if self.winlog is not None:
+            return self.winlog.event_id is not None and bool(self.winlog.provider_name or self.winlog.channel)
+        if isinstance(self.Event, _Event):
+            return self.Event.System.EventID is not None
+        if self.SyslogMessage:
+            return all(mark in self.SyslogMessage.encode("utf-8", "replace") for mark in _XML_MARKS)
+        if self.in_snake_case:
+            return True
+        if self.EventID is not None:
+            return bool(self.author or self.Channel or self.EventLog)
+        wazuh = self.wazuh
+        return wazuh.system.eventID is not None if wazuh is not None else None
+
 
 class _Line(_Names, gc=False):
     timestamp: str = msgspec.field(default="", name="@timestamp")
@@ -211,14 +226,7 @@ _LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*+\\(?![\\"])')
 def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
     """The event of a line, or in so many envelopes. Raises ValueError, of it Unread, and msgspec's errors."""
     if not raw.startswith(b"{"):
-        if _is_xml(raw):
-            return _from_xml(raw)
-        if is_line(raw) and (values := flat(raw)):
-            return _from_flat(msgspec.json.encode(values))
-        json_begin = raw.find(b"{")
-        if json_begin < 0:
-            raise Unread(Reason.MALFORMED, "neither JSON nor an <Event>")
-        raw = raw[json_begin:]
+        return _read_text(raw, deeper)
     line = _decoded(raw)
     if line.winlog is not None:
         winlog = line.winlog
@@ -236,6 +244,24 @@ def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
     wazuh = line.wazuh
     if wazuh is not None:
         return _from_wazuh(wazuh)
+    return _read_carried(raw, deeper)
+
+
+def _read_text(raw: bytes, deeper: int) -> Record:
+    """The event of a line that does not begin with an object."""
+    if _is_xml(raw):
+        return _from_xml(raw)
+    if is_line(raw) and (values := flat(raw)):
+        values_text = msgspec.json.encode(values)
+        return _with_values_beside(_LINE.decode(values_text), values_text)
+    json_begin = raw.find(b"{")
+    if json_begin < 0:
+        raise Unread(Reason.MALFORMED, "neither JSON nor an <Event>")
+    return read(raw[json_begin:], deeper)
+
+
+def _read_carried(raw: bytes, deeper: int) -> Record:
+    """The event of an object that is an envelope, or whose names a shipper spells in another way."""
     if deeper and (_GELF in raw or _DOTTED in raw):
         return read(_plainly_named(raw), 0)
     for event in within(raw) if deeper else ():
@@ -275,33 +301,18 @@ def _claims(raw: bytes, deeper: int) -> bool:
         if is_line(raw) and (values := flat(raw)):
             return bool(values.get("EventID"))
         json_begin = raw.find(b"{")
-        if json_begin < 0:
-            return False
-        raw = raw[json_begin:]
+        return json_begin >= 0 and _claims(raw[json_begin:], deeper)
     if not any(mark in raw for mark in _IN_MARKS):
         return False
     if not any(mark in raw and any(name in raw for name in names) for mark, names in _MARKS.items()):
         return _carries(raw, deeper)
     try:
-        names = _NAMES.decode(raw)
-        if names.winlog is not None:
-            return names.winlog.event_id is not None and bool(names.winlog.provider_name or names.winlog.channel)
-        if isinstance(names.Event, _Event):
-            return names.Event.System.EventID is not None
-        if names.SyslogMessage:
-            return all(mark in names.SyslogMessage.encode("utf-8", "replace") for mark in _XML_MARKS)
-        if names.in_snake_case:
-            return True
-        if names.EventID is not None:
-            return bool(names.author or names.Channel or names.EventLog)
-        wazuh = names.wazuh
-        if wazuh is not None:
-            return wazuh.system.eventID is not None
-        if deeper and (_GELF in raw or _DOTTED in raw):
+        claimed = _NAMES.decode(raw).is_identified()
+        if claimed is None and deeper and (_GELF in raw or _DOTTED in raw):
             return _claims(_plainly_named(raw), 0)
     except UNREADABLE:
         return False
-    return _carries(raw, deeper)
+    return _carries(raw, deeper) if claimed is None else claimed
 
 
 def _carries(raw: bytes, deeper: int) -> bool:
@@ -357,10 +368,6 @@ def _with_values_beside(line: _Line, raw: bytes) -> Record:
             data = _shown_values(line.Message or line.Description or line.RenderedDescription, source)
     event_id, logged = _event_id(line.EventID), _logged(line)
     return Record(source, event_id, computer, logged, data or raw, b"", None if data else beside)
-
-
-def _from_flat(raw: bytes) -> Record:
-    return _with_values_beside(_LINE.decode(raw), raw)
 
 
 def _from_wazuh(win: _Win) -> Record:

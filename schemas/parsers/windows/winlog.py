@@ -21,7 +21,6 @@ from schemas.events import (
     Action,
     ConnectionOpened,
     Ignored,
-    Micros,
     ModeChanged,
     ModeEvidence,
     Parsed,
@@ -35,7 +34,7 @@ from schemas.events import (
 )
 from schemas.parsers.common.memoize import read_once
 from schemas.parsers.common.rejects import FAULTS, otherwise, reject_of
-from schemas.parsers.common.values import PID_MAX, PORT_MAX, maybe_number, needed, number, short, text
+from schemas.parsers.common.values import PID_MAX, PORT_MAX, file_name, maybe_number, needed, number, short, text
 from schemas.parsers.windows.common_schema import ecs_process, ecs_values
 from schemas.parsers.windows.record import FilteredConnection, Record, Shown, Source, SysmonConnection, SysmonProcess
 from schemas.parsers.windows.shippers import claims, read, split
@@ -140,7 +139,7 @@ def _sysmon_process(record: Record) -> Parsed:
             process.domain,
             "",
             maybe_number(values.ParentProcessId, "ParentProcessId", PID_MAX),
-            short(_file_name(text(values.ParentImage))),
+            short(file_name(text(values.ParentImage))),
             *(_remembered_hashes(hashes) if len(hashes) <= REMEMBERED_CHARS_MAX else _hashes(hashes)),
             process.guid,
         )
@@ -273,10 +272,6 @@ def _pid_in_message(record: Record) -> str:
     return found[1] if found is not None else ""
 
 
-def _file_name(path: str) -> str:
-    return path.rpartition("/" if path.startswith("/") else "\\")[2]
-
-
 def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
     r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
     is_short = len(path) + len(user) + len(guid) <= REMEMBERED_CHARS_MAX
@@ -284,7 +279,7 @@ def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
 
 
 def _process_of(pid: str, path: str, user: str, guid: str) -> Process:
-    name = _file_name(path)
+    name = file_name(path)
     domain, _, account = user.rpartition("\\")
     return Process(
         maybe_number(pid, "PID", PID_MAX),
@@ -313,19 +308,8 @@ HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
 
 
 _read_once = read_once(read)
-
-
-@otherwise(0)
-def written_at(raw: bytes) -> Micros:
-    """When the event happened; shippers deliver events of one machine in that order."""
-    return _read_once(raw).at
-
-
-@otherwise("")
-def device_of(raw: bytes) -> str:
-    """The computer that the event is of, not the collector."""
-    return _read_once(raw).device
-
+written_at = otherwise(0)(lambda raw: _read_once(raw).at)
+device_of = otherwise("")(lambda raw: _read_once(raw).device)
 
 DIALECT = Dialect(
     "winlog",

@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NoReturn
 
+from common.group_lag import Progress
 from common.health import Looks, Standstill
 from streams.quarantine import NO_LINE
-from streams.worker.group_offsets import GroupView, Progress
+from streams.worker.group_offsets import GroupView
 from streams.worker.guards.at_hand import AtHand, Place
 from streams.worker.guards.exit_codes import Exit, end
 
@@ -28,8 +30,6 @@ STOP_GRACE_SECS = 0.5
 """Time for an orderly stop before the watchdog checks whether Kafka answers."""
 STOP_IDLE_SECS_MAX = 3.0
 """Time for Faust's shutdown when no batch is being processed; while Faust joins its group, it may never end."""
-
-
 STUCK_SECS_MAX = 30.0
 """Limit for one round of the watchdog; each request in a round is answered or times out within seconds.
 
@@ -116,37 +116,27 @@ class Pulse:
         return now - self._beat_at > self.secs_max
 
 
-class Watchdog(threading.Thread):
+@dataclass(eq=False)
+class Watchdog:
     """The thread that watches one Faust app from outside its event loop."""
 
-    def __init__(
-        self,
-        group: GroupView,
-        looks: Looks,
-        *,
-        stall_secs_max: float,
-        stop_secs_max: float,
-        partitions: int,
-        own_partitions: Callable[[], Collection[int]],
-        sign_of_work: Callable[[], Any],
-        stopping: Callable[[], bool],
-        stop_asked: Callable[[], bool],
-        busy: Callable[[], bool],
-        at_hand: AtHand,
-    ) -> None:
-        super().__init__(name="watchdog", daemon=True)
-        self._group = group
-        self._looks = looks
-        self._stall_secs_max = stall_secs_max
-        self._stop_secs_max = stop_secs_max
-        self._all_partitions = range(partitions)
-        self._own_partitions = own_partitions
-        self._sign_of_work = sign_of_work
-        self._stopping = stopping
-        self._stop_asked = stop_asked
-        self._busy = busy
-        self._at_hand = at_hand
-        self._answered = True
+    group: GroupView
+    looks: Looks
+    _: KW_ONLY
+    stall_secs_max: float
+    stop_secs_max: float
+    partitions: int
+    own_partitions: Callable[[], Collection[int]]
+    sign_of_work: Callable[[], Any]
+    stopping: Callable[[], bool]
+    stop_asked: Callable[[], bool]
+    busy: Callable[[], bool]
+    at_hand: AtHand
+    _answered: bool = field(default=True, init=False)
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self.run, name="watchdog", daemon=True).start()
 
     def run(self) -> None:
         """Check the process every ROUND_SECS until it ends."""
@@ -156,20 +146,20 @@ class Watchdog(threading.Thread):
             end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
 
     def _watch(self) -> None:
-        stall, pulse = Stall(self._stall_secs_max), Pulse(BEATS * self._stall_secs_max)
+        stall, pulse = Stall(self.stall_secs_max), Pulse(BEATS * self.stall_secs_max)
         asked_at = since = time.monotonic()
-        seen = self._at_hand.look()
+        seen = self.at_hand.look()
         stopping_since: float | None = None
         while True:
             faulthandler.dump_traceback_later(STUCK_SECS_MAX, exit=True)
             time.sleep(ROUND_SECS)
             now = time.monotonic()
-            looked = self._at_hand.look()
+            looked = self.at_hand.look()
             if looked != seen or not looked[0]:
                 seen, since = looked, now
-            elif now - since > self._stall_secs_max:
+            elif now - since > self.stall_secs_max:
                 self._end_at(looked[1])
-            if self._stopping():
+            if self.stopping():
                 stopping_since = stopping_since or now
                 self._hasten(now - stopping_since)
             elif now - asked_at > ASK_SECS:
@@ -177,49 +167,49 @@ class Watchdog(threading.Thread):
                 self._ask(stall, pulse, now)
 
     def _ask(self, stall: Stall, pulse: Pulse, now: float) -> None:
-        own = self._own_partitions()
-        progress = self._group.progress(own or self._all_partitions)
+        own = self.own_partitions()
+        progress = self.group.progress(own or range(self.partitions))
         if progress is None:
             stall.forget()  # a restart does not bring the broker back
             pulse.forget()
             if self._answered:
                 log.warning("Kafka does not answer, the worker goes on when it does")
             self._answered = False
-            self._looks.silent(now)
+            self.looks.silent(now)
             return
         if not self._answered:
             log.info("Kafka answers again")
         self._answered = True
-        sign = self._sign_of_work()
+        sign = self.sign_of_work()
         late = stall.stalled(progress, now, sign, everywhere=not own)
         behind = [place for place in progress.values() if place.committed < place.end]
         # A spare worker has no partitions; it reacts only if all of the group's waiting partitions stand still.
         lag = sum(place.end - place.committed for place in behind) if own else 0
-        self._looks.answered(lag, stall.standing_since(everywhere=not own), now)
+        self.looks.answered(lag, stall.standing_since(everywhere=not own), now)
         if late and (own or len(late) == len(behind)):
             where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
-            end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
+            end(Exit.STALLED, f"input waits and nothing was committed for {self.stall_secs_max:.0f} s: {where}")
         if pulse.stopped(progress, now, sign):
             whose = "partitions that are ours" if own else "any partition, and none is ours"
             end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s no tick was published to {whose}")
 
     def _end_at(self, place: Place) -> NoReturn:
         """End the process at a message that takes too long. The dumped stacks show the code that processes it."""
-        self._at_hand.note_exit(Exit.STALLED)
+        self.at_hand.note_exit(Exit.STALLED)
         faulthandler.dump_traceback()
         _, line, _ = place.death
         where = "outside of its lines" if line == NO_LINE else f"line {line + 1}"
         end(
             Exit.STALLED,
             f"the message in partition {place.partition} at offset {place.death.offset}, {where}, has been worked on for "
-            f"{self._stall_secs_max:.0f} s, the stacks above show where; after a second time it goes to rejects",
+            f"{self.stall_secs_max:.0f} s, the stacks above show where; after a second time it goes to rejects",
         )
 
     def _hasten(self, secs: float) -> None:
-        if self._stop_asked() and not self._busy() and secs > min(STOP_IDLE_SECS_MAX, self._stop_secs_max):
+        if self.stop_asked() and not self.busy() and secs > min(STOP_IDLE_SECS_MAX, self.stop_secs_max):
             end(Exit.DONE, "stopped; nothing was at hand")
-        if secs > self._stop_secs_max:
-            end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
-        if secs > STOP_GRACE_SECS and self._stop_asked() and not (self._answered and self._group.progress([0])):
+        if secs > self.stop_secs_max:
+            end(Exit.STOP_HANGS, f"the stop did not end within {self.stop_secs_max:.0f} s")
+        if secs > STOP_GRACE_SECS and self.stop_asked() and not (self._answered and self.group.progress([0])):
             # An orderly stop would wait for acknowledgements that cannot come. Unacknowledged messages are read again.
             end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")

@@ -152,16 +152,21 @@ def _wrong(done: Done, rows: Rows) -> Iterator[str]:
     if any(row["ResolvedBy"] == "direct" for row in connections):
         yield "direct, through a proxy"
     # Where a port was used just before, the other connection's row is another process's.
-    for row in destinations if request.scenario.sent == REUSE else [*destinations, *connections]:
+    yield from _wrong_process(done, destinations if request.scenario.sent == REUSE else [*destinations, *connections])
+    blocked = [row for row in (*destinations, *connections) if row["Outcome"] == "blocked"]
+    if done.is_answered and (blocked or any(row["Outcome"] == "blocked" for row in verdicts)):
+        yield "blocked, and the client was answered"
+
+
+def _wrong_process(done: Done, rows: Iterable[Row]) -> Iterator[str]:
+    """Yield for each row whether its process or its program is not the client's."""
+    for row in rows:
         if row["InitiatingProcessId"] not in (None, done.pid):
             yield "another process"
         image = row["InitiatingProcessFileName"], row.get("InitiatingProcessFolderPath", "")
         named = image[0] in ("", *done.names) and image[1] in ("", done.path)
         if not named or row.get("InitiatingProcessCommandLine", "") not in ("", done.command_line):
             yield "a later program"
-    blocked = [row for row in (*destinations, *connections) if row["Outcome"] == "blocked"]
-    if done.is_answered and (blocked or any(row["Outcome"] == "blocked" for row in verdicts)):
-        yield "blocked, and the client was answered"
 
 
 def _missing(done: Done, rows: Rows) -> Iterator[str]:

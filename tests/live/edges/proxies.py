@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,9 +13,9 @@ from pathlib import Path
 from tests.live.edges.origin import INSTANT_PORTS
 from tests.live.origin import certificate
 from tests.live.squid import unpacked
-from tests.live.stage import LOAD_PROXIES, PROXY, Arguments, CannotRun, Stage, await_that
+from tests.live.stage import LOAD_PROXIES, PROXY, UNPRIVILEGED, Arguments, CannotRun, Stage, await_that
 
-NOBODY = "User #65534\nGroup #65534"
+UNPRIVILEGED_NAME = pwd.getpwuid(UNPRIVILEGED).pw_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ coredump_dir none
 unlinkd_program SQUID/unlinkd
 pinger_enable off
 shutdown_lifetime 1 seconds
-cache_effective_user nobody
+cache_effective_user {UNPRIVILEGED_NAME}
 """,
     ),
     "tinyproxy": Proxy(
@@ -68,7 +69,8 @@ ServerName proxy.example
 Listen {PROXY}:8082
 DefaultRuntimeDir FOLDER
 PidFile FOLDER/apache.pid
-{NOBODY}
+User #{UNPRIVILEGED}
+Group #{UNPRIVILEGED}
 LoadModule mpm_event_module PACKAGE/usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module PACKAGE/usr/lib/apache2/modules/mod_authz_core.so
 LoadModule proxy_module PACKAGE/usr/lib/apache2/modules/mod_proxy.so
@@ -146,7 +148,7 @@ external: {PROXY}
 clientmethod: none
 socksmethod: none
 user.privileged: root
-user.unprivileged: nobody
+user.unprivileged: {UNPRIVILEGED_NAME}
 client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 log: connect error }}
 """,

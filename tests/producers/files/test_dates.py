@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.files.dates import CLOCKS, FileDates, dated
+from producers.files.dates import CLOCKS, dated
 from producers.sources.source import describe, parse_source
 from schemas.clock import MICROS, iso_micros, parse_micros
 
@@ -80,5 +80,5 @@ def test_a_files_change_is_asked_of_the_file(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     source = parse_source("tinyproxy:-")
     with path.open("rb") as stream, os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb"):
-        assert FileDates(describe(source, str(path), stream))("Nov 24 19:07:24") == CHANGED - 36 * MICROS
-        assert FileDates(describe(source, "-", pipe))("Nov 24 19:07:24") == 0
+        assert dated("Nov 24 19:07:24", describe(source, str(path), stream).changed) == CHANGED - 36 * MICROS
+        assert dated("Nov 24 19:07:24", describe(source, "-", pipe).changed) == 0

@@ -114,7 +114,7 @@ def test_several_devices_behind_one_address_are_not_guessed_at() -> None:
     assert find(table, ADDRESS, 11) == find(both, ADDRESS) == find(both, ADDRESS, None) == (ADDRESS, "ambiguous")
 
 
-def test_a_lease_is_renewed_or_ended_by_telling_it_again() -> None:
+def test_a_repeated_lease_is_renewed_or_ended() -> None:
     """Of the same device, address and beginning the last entry holds; a renewal is no second device, and gives the end."""
     released = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 8, 10), lease("ws-043", 10, 16)])
     renewed = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 12, 20)])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from producers.simulation import SimulatedLine, WorldSettings, simulate
-from producers.simulation.eve import community_id
+from producers.simulation.eve import Pair
 from producers.simulation.fleet import remote
 from schemas.events import ConnectionOpened, FlowSummary, HttpExchange, Ignored, Reject, TlsName, Verdict
 from schemas.parsers import dialects
@@ -81,7 +81,7 @@ def is_part(keys: tuple[str, ...], whole: tuple[str, ...]) -> bool:
 def test_community_id_is_that_of_the_sensors() -> None:
     """The same flows as in the sample have the same Community ID, IPv4 and IPv6."""
     local, proxy = remote("198.51.100.11", 0), remote("198.51.100.80", 3128)
-    assert community_id(local, 45_812, proxy) == "1:0k3xWJ6HSDifnXTWdv8yJTqesk0="
+    assert Pair(local, proxy).community_id(45_812) == "1:0k3xWJ6HSDifnXTWdv8yJTqesk0="
 
     local, proxy = remote("2001:db8:51::11", 0), remote("2001:db8:51::80", 3128)
-    assert community_id(local, 47_040, proxy) == "1:+zCgIsDrNz402tVZZHISFfvRXHE="
+    assert Pair(local, proxy).community_id(47_040) == "1:+zCgIsDrNz402tVZZHISFfvRXHE="

@@ -23,7 +23,7 @@ from producers.publish.report import Report
 from producers.simulation import World, WorldSettings, simulate, truth
 from producers.simulation.output.feed import feed
 from producers.simulation.output.shards import feed_all, processes_for
-from producers.simulation.truth import TruthFile
+from producers.simulation.output.truth_file import truth_file
 from schemas.settings import PREFIX, Settings
 from schemas.topics import TELEMETRY
 
@@ -142,9 +142,9 @@ def test_processes_send_the_same_as_one(
     settings, file = kafka_settings_for(), tmp_path / "truth.jsonl"
     outcome = feed_all(settings, SMALL, stop=Event(), speed=0, processes=processes, truth=file)
     expected = tmp_path / "expected.jsonl"
-    with TruthFile(expected) as written_truth:
+    with truth_file(expected) as write:
         for one in truth(SMALL):
-            written_truth.write(one)
+            write(one)
     whole = World(SMALL)
     assert sum(1 for _ in whole.lines()) == outcome.report.lines
 

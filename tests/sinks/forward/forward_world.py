@@ -35,9 +35,9 @@ def alert(name: str = "a1", version: int = 1, **changes: Any) -> Alert:
 
 def seen(name: str = "a1", version: int = 1, **changes: Any) -> ForwardedAlert:
     """The same as the forwarder sees it."""
-    told = read(msgspec.json.encode(alert(name, version, **changes)))
-    assert isinstance(told, ForwardedAlert)
-    return told
+    forwarded = read(msgspec.json.encode(alert(name, version, **changes)))
+    assert isinstance(forwarded, ForwardedAlert)
+    return forwarded
 
 
 def long_alert() -> ForwardedAlert:
@@ -73,7 +73,7 @@ def forwarding(settings: Settings) -> Iterator[Forwarder]:
     def work() -> None:
         try:
             forwarder.run(stop)
-        except BaseException as error:  # noqa: BLE001  # told in the test's thread
+        except BaseException as error:  # noqa: BLE001  # raised again in the test's thread
             errors.append(error)
 
     thread = threading.Thread(target=work)
@@ -92,8 +92,8 @@ def forwarding(settings: Settings) -> Iterator[Forwarder]:
     assert pending.read == pending.sent + pending.skipped.total() + pending.refused + pending.left + pending.waiting
 
 
-def told(forwarder: Forwarder, name: str) -> dict[str, int]:
-    """What a metric says by label; labels without anything are left out."""
+def metric(forwarder: Forwarder, name: str) -> dict[str, int]:
+    """Return a metric's values by label, without zeros."""
     families = forward_families(forwarder, Looks())
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return {"".join(sample.labels.values()): int(sample.value) for sample in samples if sample.value}

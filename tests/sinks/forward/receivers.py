@@ -36,7 +36,7 @@ class Posted(NamedTuple):
 
     @property
     def version(self) -> tuple[str, int]:
-        """AlertId and version, as the headers say."""
+        """AlertId and version, from the headers."""
         return self.headers["X-Unproxy-Alert-Id"], int(self.headers["X-Unproxy-Alert-Version"])
 
 
@@ -156,7 +156,7 @@ class SyslogServer:
                     threading.Thread(target=self._read, args=(connection,), daemon=True).start()
 
     def _read(self, connection: socket.socket) -> None:
-        # A connection that is closed from another thread says so as either.
+        # A connection that another thread closes raises one of the two.
         with suppress(OSError, ValueError), connection.makefile("rb") as stream:
             for message in frames(stream.read):
                 self.messages.append(message)

@@ -20,7 +20,7 @@ from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, topic_name
 from sinks.forward.pending import REFUSED_IN_A_ROW_MAX
 from tests.conftest import SettingsMaker
-from tests.sinks.forward.forward_world import alert, committed, forwarding, publish, rejected, told
+from tests.sinks.forward.forward_world import alert, committed, forwarding, metric, publish, rejected
 from tests.sinks.forward.receivers import Posted, SyslogServer, WebhookServer
 from tests.sinks.sink_world import until
 from unproxy.local.meter import scrape
@@ -75,14 +75,14 @@ def hmac_by_hand(key: bytes, content: bytes) -> str:
 
 
 def test_an_alert_arrives_signed(kafka_settings_for: SettingsMaker, receiver: WebhookServer) -> None:
-    """The body is the message byte for byte; anybody with the secret can verify it, and nobody else."""
+    """The body is the message byte for byte; only the secret verifies its signature."""
     settings = settings_of(kafka_settings_for, receiver)
     sent = alert("a1", 7, Title="Ünïcode")
     publish(settings, [sent])
     with forwarding(settings) as forwarder:
         until(lambda: bool(receiver.accepted))
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 1)
-        assert told(forwarder, "unproxy_forward_alerts_sent_total") == {"": 1}
+        assert metric(forwarder, "unproxy_forward_alerts_sent_total") == {"": 1}
     (posted,) = receiver.accepted
     stamp = posted.headers["X-Unproxy-Timestamp"]
     expected = hmac_by_hand(SECRET.encode(), f"{stamp}.".encode() + posted.body)
@@ -101,17 +101,17 @@ def test_a_receiver_away_is_waited_for(kafka_settings_for: SettingsMaker, receiv
     receiver.stop()
     publish(settings, [alert(name, version) for name, version in versions(20, each=10)])
     with forwarding(settings) as forwarder:
-        until(lambda: told(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 4)
+        until(lambda: metric(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 4)
         until(lambda: forwarder.pending.read == 200)
         assert sum(committed(settings, settings.forward.group).values()) == 0
         assert forwarder.failing_since is not None
-        assert told(forwarder, "unproxy_forward_alerts_waiting") == {"": 40}
+        assert metric(forwarder, "unproxy_forward_alerts_waiting") == {"": 40}
         receiver.answering = lambda _: 500 if len(receiver.requests) < 4 else 200
         receiver.start()
-        until(lambda: told(forwarder, "unproxy_forward_alerts_sent_total") == {"": 40})
+        until(lambda: metric(forwarder, "unproxy_forward_alerts_sent_total") == {"": 40})
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 200)
-        assert told(forwarder, "unproxy_forward_alerts_skipped_total") == {"superseded": 160}
-        assert told(forwarder, "unproxy_forward_retries_total")["failed"] == 3
+        assert metric(forwarder, "unproxy_forward_alerts_skipped_total") == {"superseded": 160}
+        assert metric(forwarder, "unproxy_forward_retries_total")["failed"] == 3
         assert forwarder.failing_since is None
 
     assert sorted(receiver.versions()) == sorted(versions(20) + [(name, 10) for name, _ in versions(20)])
@@ -146,7 +146,7 @@ def test_refused_alerts_go_to_rejects(kafka_settings_for: SettingsMaker, receive
     publish(settings, [*(alert(f"a{n}") for n in range(3)), bad, b"no alert", alert("a4")])
     with forwarding(settings) as forwarder:
         until(lambda: forwarder.pending.sent == 4)
-        until(lambda: told(forwarder, "unproxy_forward_alerts_refused_total") == {"": 2})
+        until(lambda: metric(forwarder, "unproxy_forward_alerts_refused_total") == {"": 2})
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 6)
     kept = {raw: headers for headers, raw in rejected(settings, 2)}
 
@@ -162,12 +162,12 @@ def test_refusing_everything_is_no_matter_of_alerts(kafka_settings_for: Settings
     receiver.answering = lambda _: 422
     publish(settings, [alert(f"a{n}") for n in range(40)])
     with forwarding(settings) as forwarder:
-        until(lambda: told(forwarder, "unproxy_forward_misconfigured") == {"": 1})
+        until(lambda: metric(forwarder, "unproxy_forward_misconfigured") == {"": 1})
         # Those under way at that moment go to rejects as well.
         assert REFUSED_IN_A_ROW_MAX <= forwarder.pending.refused < REFUSED_IN_A_ROW_MAX + settings.forward.parallel_max
         receiver.answering = lambda _: 200
         until(lambda: forwarder.pending.waiting == 0)
-        assert told(forwarder, "unproxy_forward_misconfigured") == {}
+        assert metric(forwarder, "unproxy_forward_misconfigured") == {}
 
     assert forwarder.pending.sent + forwarder.pending.refused == 40
     assert len(rejected(settings, forwarder.pending.refused)) == forwarder.pending.refused
@@ -177,14 +177,14 @@ def test_refusing_everything_is_no_matter_of_alerts(kafka_settings_for: Settings
 def test_some_answers_are_waited_through(
     kafka_settings_for: SettingsMaker, receiver: WebhookServer, status: int, answer: str
 ) -> None:
-    """Login, address, patience: nothing goes to rejects, redirects are not followed, Retry-After is heeded."""
+    """Login, address, patience: nothing goes to rejects, redirects are not followed, Retry-After is obeyed."""
     settings = settings_of(kafka_settings_for, receiver)
     headers = {"Location": receiver.url, "Retry-After": "1"}
     receiver.answering = lambda _: (status, headers) if len(receiver.requests) < 2 else 200
     publish(settings, [alert()])
     with forwarding(settings) as forwarder:
         until(lambda: forwarder.pending.sent == 1)
-        assert told(forwarder, "unproxy_forward_retries_total") == {answer: 1}
+        assert metric(forwarder, "unproxy_forward_retries_total") == {answer: 1}
 
     assert receiver.versions() == [("a1", 1)]
     assert len(receiver.requests) == 2
@@ -198,7 +198,7 @@ def test_a_hanging_receiver_does_not_hold_up_the_end(
     receiver.answering = receiver.hang
     publish(settings, [alert(f"a{n}") for n in range(6)])
     with forwarding(settings) as forwarder:
-        until(lambda: told(forwarder, "unproxy_forward_retries_total").get("timeout", 0) > 4)
+        until(lambda: metric(forwarder, "unproxy_forward_retries_total").get("timeout", 0) > 4)
     assert sum(committed(settings, settings.forward.group).values()) == 0
     receiver.hanging.set()
     receiver.answering = lambda _: 200
@@ -225,7 +225,7 @@ def test_suppressed_and_unwanted_alerts_stay(kafka_settings_for: SettingsMaker, 
     with forwarding(settings) as forwarder:
         until(lambda: forwarder.pending.sent == 3)
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 6)
-        assert told(forwarder, "unproxy_forward_alerts_skipped_total") == {"suppressed": 1, "severity": 1, "kind": 1}
+        assert metric(forwarder, "unproxy_forward_alerts_skipped_total") == {"suppressed": 1, "severity": 1, "kind": 1}
 
     assert sorted(receiver.versions()) == [("a4", 1), ("a4", 2), ("a5", 1)]
 
@@ -251,7 +251,7 @@ def test_targets_do_not_disturb_each_other(kafka_settings_for: SettingsMaker, re
 
 
 def test_partitions_move_between_forwarders(kafka_settings_for: SettingsMaker, receiver: WebhookServer) -> None:
-    """A second one takes its share over from one that cannot send: what that one held is left, and sent by whoever has it."""
+    """A second forwarder takes over its share from one that cannot send: the alerts held there are left to the new owner."""
     settings = settings_of(kafka_settings_for, receiver)
     receiver.answering = lambda _: 500
     publish(settings, [alert(f"a{n}") for n in range(40)])
@@ -259,7 +259,7 @@ def test_partitions_move_between_forwarders(kafka_settings_for: SettingsMaker, r
         until(lambda: first.pending.waiting == 40)
         with forwarding(settings) as second:
             until(lambda: second.pending.waiting > 0)
-            assert told(first, "unproxy_forward_alerts_left_total")[""] > 0
+            assert metric(first, "unproxy_forward_alerts_left_total")[""] > 0
             receiver.answering = lambda _: 200
             until(lambda: {name for name, _ in receiver.versions()} == {f"a{n}" for n in range(40)})
             until(lambda: sum(committed(settings, settings.forward.group).values()) == 40)
@@ -310,16 +310,16 @@ def test_killed_at_any_moment_nothing_is_lost(
             code = process.wait(20.0)
     assert code == 0
     assert time.monotonic() - asked < 10.0
-    said = (tmp_path / "forward.log").read_text()
-    assert SECRET not in said
-    assert "key=k1" not in said
+    logged = (tmp_path / "forward.log").read_text()
+    assert SECRET not in logged
+    assert "key=k1" not in logged
     # A repetition begins again where a commit was: within each life the order is kept.
     firsts = [one for number, one in enumerate(receiver.versions()) if one not in receiver.versions()[:number]]
     assert in_order(firsts)
 
 
 def test_trying_a_receiver_out(kafka_settings_for: SettingsMaker, receiver: WebhookServer, tmp_path: Path) -> None:
-    """`--test` sends one signed sample without a Kafka, says what was answered, and its exit code tells."""
+    """`--test` sends one signed sample without Kafka, prints the answer, and sets its exit code by it."""
     settings = settings_of(kafka_settings_for, receiver)
     arguments, environment = command(settings, receiver.url, UNPROXY_KAFKA__BOOTSTRAP=f"127.0.0.1:{free_port()}")
 
@@ -362,7 +362,7 @@ def test_alerts_reach_a_syslog_server(kafka_settings_for: SettingsMaker) -> None
         until(lambda: forwarder.pending.sent == 30)
         server.stop()
         publish(settings, [alert(name, version + 3) for name, version in versions(10, each=3)])
-        until(lambda: told(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 1)
+        until(lambda: metric(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 1)
         server.start()
         until(lambda: forwarder.pending.sent == 60)
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 60)

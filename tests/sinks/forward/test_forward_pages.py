@@ -18,7 +18,7 @@ from sinks.forward.metrics import STANDING_SECS_MAX, served_pages
 from sinks.forward.webhook import Webhook
 from sinks.health import FAILING_SECS_MAX, Facts, alive, ready
 from tests.conftest import SettingsMaker
-from tests.sinks.forward.forward_world import alert, committed, forwarding, publish, told
+from tests.sinks.forward.forward_world import alert, committed, forwarding, metric, publish
 from tests.sinks.forward.receivers import WebhookServer
 from tests.sinks.sink_world import until
 from unproxy.local.meter import scrape
@@ -115,7 +115,7 @@ def test_the_page_moves(kafka_settings_for: SettingsMaker, receiver: WebhookServ
 def test_retention_that_passes_the_forwarder(
     kafka_settings_for: SettingsMaker, receiver: WebhookServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was deleted before it was read is counted and told as an error; the rest is sent."""
+    """Alerts deleted before they were read are counted and logged as an error; the rest is sent."""
     settings = settings_of(kafka_settings_for, receiver)
     publish(settings, [alert(version=version) for version in (1, 2)])
     with forwarding(settings) as forwarder:
@@ -128,7 +128,7 @@ def test_retention_that_passes_the_forwarder(
         deleted.result(10)
     with forwarding(settings) as forwarder:
         until(lambda: receiver.versions()[-1:] == [("a1", 6)])
-        assert told(forwarder, "unproxy_forward_messages_missed_total") == {"": 3}
+        assert metric(forwarder, "unproxy_forward_messages_missed_total") == {"": 3}
     (record,) = [record for record in caplog.records if "deleted before they were read" in record.message]
     assert (record.__dict__["from"], record.__dict__["to"]) == (2, 4)
 
@@ -140,11 +140,11 @@ def test_failed_commits_are_counted() -> None:
     for code in (KafkaError._TRANSPORT, KafkaError.REBALANCE_IN_PROGRESS):
         forwarder._on_commit(KafkaError(code), [TopicPartition("topic", 0, 5)])
 
-    assert told(forwarder, "unproxy_forward_commit_failures_total") == {"": 1}
+    assert metric(forwarder, "unproxy_forward_commit_failures_total") == {"": 1}
 
 
 def test_stop_while_kafka_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody listens where Kafka should be: the log says so, and told to stop it ends in time."""
+    """No listener at Kafka's address: the log states it, and a stop request ends the forwarder in time."""
     settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}, "forward": {"url": "http://x.test"}})
     with forwarding(settings):
         until(lambda: "kafka is in trouble, will retry" in caplog.messages)

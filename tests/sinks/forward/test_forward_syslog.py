@@ -75,7 +75,7 @@ def test_severities(severity: str, priority: int, rank: int) -> None:
 
 
 def test_what_is_not_known_is_not_there() -> None:
-    """No empty fields; IPv6 goes where CEF has room for it; a withdrawn alert says so; bad times are left out."""
+    """No empty fields; IPv6 goes where CEF has room for it; a withdrawn alert is marked; bad times are left out."""
     line = cef(seen(DestinationHosts=["2001:db8::1"], Count=0, FirstTime="never"), "1", 9_999).decode()
 
     assert " dhost=2001:db8::1 dpt=443 " in line
@@ -89,7 +89,7 @@ def test_what_is_not_known_is_not_there() -> None:
 
 
 def test_cut_at_whole_fields() -> None:
-    """What has no room is left out whole, with its label, and the line says how many; what is shorter still goes."""
+    """A field without room is left out whole, with its label, and the line has their number; shorter ones still go."""
     alert = seen(InitiatingProcessCommandLine="x" * 5_000, Query="q" * 1_000, Title="Ü" * 500)
     message = syslog_message(alert, 16, "host", 2_048)
 
@@ -109,13 +109,13 @@ def test_laws(texts: dict[str, Any], bytes_max: int) -> None:
     message = syslog_message(seen(**texts), 16, "host", bytes_max)
     line = message.partition(b" - CEF:")[2].decode()
     parts = re.split(r"(?<!\\)(?:\\\\)*\|", line, maxsplit=7)
-    said = re.search(r"(?:^| )cat=((?:[^\\=]|\\.)*?) msg=", line)
+    category = re.search(r"(?:^| )cat=((?:[^\\=]|\\.)*?) msg=", line)
 
     assert len(message) <= bytes_max
     assert not re.search(rb"[\x00-\x1f\x7f]", message)
     assert len(parts) == 8
-    if "Category" in texts and texts["Category"] and said:
-        back = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), said[1])
+    if "Category" in texts and texts["Category"] and category:
+        back = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), category[1])
         assert back == re.sub(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]", " ", texts["Category"])
 
 
@@ -162,8 +162,8 @@ def test_over_udp() -> None:
     assert b"FieldsLeftOut" in message
 
 
-def test_nobody_there() -> None:
-    """No connection, no delivery; with UDP it is the second try that may hear of it."""
+def test_no_receiver() -> None:
+    """No connection, no delivery; with UDP only the second try may get the error."""
     stream = Syslog(settings(f"127.0.0.1:{free_port()}"))
     datagrams = Syslog(settings(f"127.0.0.1:{free_port()}", syslog_transport="udp"))
 

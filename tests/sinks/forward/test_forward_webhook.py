@@ -55,7 +55,7 @@ def test_statuses(status: int, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "secs"),
+    ("header", "secs"),
     [
         ("", 0.0),
         ("7", 7.0),
@@ -68,9 +68,9 @@ def test_statuses(status: int, answer: Answer) -> None:
         ("٣", 0.0),
     ],
 )
-def test_retry_after(said: str, secs: float) -> None:
+def test_retry_after(header: str, secs: float) -> None:
     """A number of seconds, or a date, within a bound; anything else is nothing."""
-    assert pause_of(said, NOW) == secs
+    assert pause_of(header, NOW) == secs
 
 
 def test_a_known_signature() -> None:
@@ -111,7 +111,7 @@ def test_headers_that_are_none(tmp_path: Path, line: str) -> None:
 
 
 def test_files_that_are_missing(tmp_path: Path) -> None:
-    """Said as something a person can fix."""
+    """Reported as an error that a person can fix."""
     (tmp_path / "empty").write_text("\n")
     for settings in (
         ForwardSettings(),
@@ -146,7 +146,7 @@ def test_urls_that_are_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_nobody_there() -> None:
+def test_no_receiver() -> None:
     """No connection is a reason to try again."""
     hook = Webhook(ForwardSettings.model_validate({"url": f"http://127.0.0.1:{free_port()}/"}))
     reply = hook.send(b"{}", seen())
@@ -192,6 +192,6 @@ def test_a_signature_as_the_guide_verifies_it(tmp_path: Path) -> None:
     ]
     script = tmp_path / "example.py"
     script.write_text(f"{code}\nprint([is_genuine(b'key', h, b, n) for h, b, n, _ in {cases!r}])\n")
-    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
 
-    assert said.strip() == str([expected for *_, expected in cases])
+    assert printed.strip() == str([expected for *_, expected in cases])

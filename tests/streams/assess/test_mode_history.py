@@ -8,7 +8,7 @@ import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.tables import ModeStatus
-from streams.assess.mode_history import REPORTS_MAX
+from streams.assess.mode_history import ENTRIES_MAX, REPORTS_MAX
 from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, verdict, world_of
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -163,3 +163,58 @@ def test_remembered_reports_have_a_bound() -> None:
     assert [(kind, since) for kind, since, _ in history(world)] == [
         ("audit", 1.0), ("off", 2.5), ("audit", 12.0), ("off", REPORTS_MAX + 10.5), ("audit", REPORTS_MAX + 11.0),
     ]  # fmt: skip
+
+
+def test_an_audited_request_proves_its_mode_for_the_whole_connection() -> None:
+    """The connection began before the verdict, where the history contains no mode; later verdicts do not lower block."""
+    world = world_of([connection(0, port=1), verdict(3, action=Action.AUDITED, port=1, flow="1")])
+    assert (mode_of(world, 1), history(world)) == ("audit", [("audit", 3.0, None)])
+
+    world = world_of([connection(0, port=1), verdict(3, port=1, flow="1")])
+    assert (mode_of(world, 1), history(world)) == ("block", [("block", 3.0, None)])
+
+
+def test_the_oldest_changes_are_evicted_at_the_bound() -> None:
+    """The history begins with the oldest kept change; what is evicted counts as off, under a higher version."""
+    world = World().see(connection(0.5, port=1)).see(*[mode(at, (BLOCK, AUDIT)[at % 2]) for at in range(ENTRIES_MAX)])
+    first = world.wait(60).connections
+    assert [row["ProtectionMode"] for row in first] == ["block"]
+
+    world.see(mode(ENTRIES_MAX, BLOCK)).see(request(ENTRIES_MAX + 1, port=1)).finish()
+    assert len(world.device.state.modes) == ENTRIES_MAX
+    assert all(row["Status"] != ModeStatus.WITHDRAWN for row in world.modes)
+    (row,) = [row for row in world.connections if row["LocalPort"] == 1]
+    assert row["ProtectionMode"] == "off"
+
+
+def test_a_mode_is_valid_from_its_own_time_on() -> None:
+    """A connection that begins at the moment of the change has the new mode."""
+    world = world_of([mode(1, OFF), mode(5, BLOCK), connection(5, port=1), connection(4.999, port=2)])
+    assert (mode_of(world, 1), mode_of(world, 2)) == ("block", "off")
+
+
+def test_a_verdict_that_proved_nothing_counts_after_a_late_off() -> None:
+    """The device was known to block; a late report shows that it was off in between."""
+    world = world_of([mode(2, BLOCK), verdict(9), mode(5, OFF)])
+    assert history(world) == [("block", 2.0, 5.0), ("off", 5.0, 9.0), ("block", 9.0, None)]
+
+
+def test_repeated_proofs_do_not_fill_the_history() -> None:
+    """Only the first verdict is an entry; the later ones prove what is known."""
+    world = world_of([verdict(at, port=at, flow=str(at)) for at in range(1, ENTRIES_MAX + 10)])
+    assert (len(world.device.state.modes), history(world)) == (1, [("block", 1.0, None)])
+
+
+def test_proofs_do_not_evict_the_kept_reports() -> None:
+    """A report that changed nothing takes effect after a late change, though many verdicts followed it."""
+    proofs = [verdict(4 + at, port=at, flow=str(at)) for at in range(1, REPORTS_MAX + 2)]
+    world = world_of([mode(2, BLOCK), mode(4, BLOCK), *proofs, mode(3, OFF)])
+    assert history(world) == [("block", 2.0, 3.0), ("off", 3.0, 4.0), ("block", 4.0, None)]
+
+
+def test_a_change_emits_only_the_rows_that_changed() -> None:
+    """Each change ends the row before it and begins one; earlier rows are not repeated."""
+    world = World()
+    for at, (valid, count) in enumerate(((BLOCK, 1), (OFF, 3), (AUDIT, 5), (AUDIT, 5), (BLOCK, 7))):
+        world.see(mode(at, valid))
+        assert len(world.modes) == count

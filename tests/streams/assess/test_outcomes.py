@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from msgspec.structs import replace
 
 from schemas.events import Action, ModeChanged, ProtectionMode, flow_of
+from schemas.tables import Outcome
+from streams.assess.assessment import outcome_of
+from streams.model.connection import ASKED, AUDITED, BLOCKED, BYPASSED, FAILED, REACHED, WARNED
 from tests.factories import (
     DEVICE,
     PROXY,
@@ -213,3 +218,19 @@ def test_a_server_asked_for_itself_is_no_proxy() -> None:
 
     assert world.destinations == []
     assert world.connections[0]["ProxyIP"] == ""
+
+
+def test_the_strongest_of_several_outcomes_counts() -> None:
+    """Of any two, the first in this order; a request without an answer is unknown."""
+    order = {
+        BLOCKED: Outcome.BLOCKED,
+        BYPASSED: Outcome.BYPASSED,
+        WARNED: Outcome.WARNED,
+        AUDITED: Outcome.AUDITED,
+        REACHED: Outcome.ALLOWED,
+        FAILED: Outcome.FAILED,
+        ASKED: Outcome.UNKNOWN,
+    }
+    for stronger, weaker in combinations(order, 2):
+        assert outcome_of(stronger | weaker) is outcome_of(stronger) is order[stronger]
+    assert outcome_of(ASKED) is outcome_of(0) is Outcome.UNKNOWN

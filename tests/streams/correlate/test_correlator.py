@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from schemas.events import Action, Event
+from schemas.events import Action, Event, SocksRequest
 from streams.model.connection import TUPLE_CONNECTIONS_MAX
 from tests.factories import (
+    DEVICE,
     PORT,
     PROXY,
     World,
@@ -16,6 +18,7 @@ from tests.factories import (
     micros,
     name,
     request,
+    tuple_of,
     verdict,
     world_of,
 )
@@ -343,3 +346,60 @@ def test_times_are_the_connections_own() -> None:
     assert row["ConnectionTime"] == "2026-11-24T19:07:31.000000Z"
     assert row["ConnectionEndTime"] == "2026-11-24T19:07:32.000000Z"
     assert micros(3) == 1_795_547_251_000_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (request(30, "a.example:443", status=200), True),
+        (request(30, "a.example:443", status=407), True),
+        (request(30, "a.example:443", status=403), False),
+        (request(30, "a.example:443", status=None), False),
+        (request(30, "http://a.example/", status=407), True),
+        (request(30, "http://a.example/", status=200), False),
+        (verdict(30), False),
+    ],
+    ids=lambda value: f"{value.method} {getattr(value, 'status', 'verdict')}" if hasattr(value, "method") else None,
+)
+def test_an_answer_that_only_a_proxy_gives_shows_its_other_ports(asked: Event, shown: bool) -> None:
+    """A granted CONNECT or 407 makes TLS to another port of the address a proxied connection; other answers do not."""
+    world = World().see(connection(29.9), asked, connection(31, port=2, remote_port=8443))
+    world.see(name(31.1, "x.example", tunnelled=False, port=2, remote_port=8443, flow="8")).finish()
+    found = {row["LocalPort"]: row["ProxyIP"] for row in world.connections}
+
+    assert found == {PORT: PROXY, 2: PROXY if shown else ""}
+
+
+def test_a_proxy_that_answers_as_one_only_later_shows_its_other_ports_then() -> None:
+    """The answer counts though the address is known as a proxy, and a later ordinary answer does not undo it."""
+    world = World().see(request(1, "http://a.example/"), request(2, "b.example:443", flow="2", port=2))
+    world.see(request(3, "http://c.example/", flow="3", port=3), connection(31, port=4, remote_port=8443))
+    world.see(name(31.1, "x.example", tunnelled=False, port=4, remote_port=8443, flow="8")).finish()
+
+    assert {row["ProxyIP"] for row in world.connections if row["LocalPort"] == 4} == {PROXY}
+
+
+STARTED: list[Event] = [
+    replace(request(2, "a.example:443", tx=1), started=micros(1)),
+    replace(name(2, "a.example"), started=micros(1)),
+    SocksRequest(DEVICE, micros(2), tuple_of(), 1, "a.example", 443, True, "socks/1", "suricata", micros(1)),
+]
+
+
+@pytest.mark.parametrize("later", STARTED, ids=["http", "tls", "socks"])
+def test_a_start_that_comes_later_identifies_the_process_at_once(later: Event) -> None:
+    """Two records of the 5-tuple may be the request's; the flow's start, reported by a later event, separates them."""
+    world = World().see(connection(0, pid=1), connection(1, pid=2), request(1.5, "a.example:443"))
+    assert [row["InitiatingProcessId"] for row in world.destinations] == [None]
+
+    assert [row["InitiatingProcessId"] for row in world.see(later).destinations] == [2]
+
+
+@pytest.mark.parametrize("later", STARTED, ids=["http", "tls", "socks"])
+@pytest.mark.parametrize("started", [0, micros(1.7)])
+def test_the_first_known_start_of_a_flow_stays(later: Event, started: int) -> None:
+    """An event without a start, or with another one, changes no known start."""
+    first = replace(request(1.5, "a.example:443"), started=micros(1))
+    world = World().see(first, replace(later, started=started)).finish()
+
+    assert [row["ConnectionTime"] for row in world.connections] == ["2026-11-24T19:07:29.000000Z"]

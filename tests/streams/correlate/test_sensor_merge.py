@@ -405,3 +405,64 @@ def test_verdicts_of_two_sensors_are_evicted_together() -> None:
     world = World(listing()).see(*events[:3]).wait(20).see(*events[3:]).finish()
 
     assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [asked]
+
+
+def test_the_merged_row_has_the_extremes_of_both_views() -> None:
+    """Of two views of one connection the earlier request, the later status and the higher counts are on the rows."""
+    world = World().see(
+        request(0.2, "http://a.example/late", status=200),
+        flow_end(3, started=0, ended=2.9, sent=10, received=900),
+        request(0.1, "http://a.example/early", flow=UID, status=200),
+        request(0.5, "http://a.example/early", flow=UID, status=404, tx=1),
+        flow_end(3.4, started=0.001, ended=3.3, flow=UID, sent=70, received=20),
+    )
+    world.wait(20).finish()
+    (hop,), (row,) = world.connections, world.destinations
+
+    assert (hop["BytesSent"], hop["BytesReceived"]) == (70, 900)
+    assert hop["ConnectionEndTime"] == "2026-11-24T19:07:31.300000Z"
+    assert (row["RemoteUrl"], row["HttpStatus"], row["RequestCount"]) == ("http://a.example/early", 404, 2)
+    assert world.pipeline.book()["kept"] == world.counts["connections"] == 1
+
+
+def test_a_repeat_of_a_merged_view_changes_nothing() -> None:
+    """The evidence of the view is remembered as that of its sensor."""
+    seen = request(0.1, "http://a.example/", flow=UID)
+    world = World().see(request(0.1, "http://a.example/"), seen).wait(20)
+    before = list(world.versions)
+
+    assert world.see(seen).finish().versions == before
+
+
+def test_an_unusable_request_of_a_view_counts() -> None:
+    """Only the second sensor saw that the client asked for nothing usable."""
+    world = World(proxies=[f"{PROXY}:3128"]).see(
+        connection(0), flow_end(2, started=0, ended=1.9), request(0.1, "garbage", method="GET", flow=UID)
+    )
+    (hop,) = world.wait(20).finish().connections
+
+    assert hop["UnresolvedReason"] == "no_usable_request"
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_an_attempt_that_one_endpoint_sensor_saw_established_succeeded(early: bool) -> None:
+    """The sensor with the better clock saw neither an answer nor the end; the row has the other one's."""
+    there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
+    first = replace(connection(0, **there), established=0, bytes_sent=5, bytes_received=70)
+    other = replace(connection(0.2, **there), event_id="sysmon/3", sensor="sysmon", bytes_sent=50, bytes_received=7)
+    other = replace(other, ended=other.started + 4_000_000)
+    (row,) = World().see(*((first, other) if early else (other, first))).finish().connections
+
+    assert (row["ActionType"], row["ConnectionTime"]) == ("ConnectionSuccess", "2026-11-24T19:07:28.000000Z")
+    assert row["ConnectionEndTime"] == "2026-11-24T19:07:32.200000Z"
+    assert (row["BytesSent"], row["BytesReceived"]) == (50, 70)
+
+
+def test_an_attempt_that_one_endpoint_sensor_saw_fail_has_failed() -> None:
+    """The other sensor reports the attempt only."""
+    there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
+    first = replace(connection(0, **there), established=0)
+    failed = replace(connection(0.2, failed=True, **there), event_id="sysmon/3", sensor="sysmon")
+    (row,) = World().see(first, failed).finish().connections
+
+    assert (row["ActionType"], row["Outcome"]) == ("ConnectionFailed", "failed")

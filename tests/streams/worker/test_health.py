@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from common.group_lag import Progress
 from common.health import Looks
-from streams.worker.group_offsets import Progress
 from streams.worker.guards.watchdog import Stall
 from streams.worker.health import WorkerFacts, alive, ready
 
@@ -27,7 +27,7 @@ def test_ready_step_by_step() -> None:
 
 
 def test_unwell_before_it_ends_itself() -> None:
-    """From half of stall_secs_max on, /healthz tells of a stall; at all of it the watchdog ends the process."""
+    """From half of stall_secs_max on, /healthz reports a stall; at all of it the watchdog ends the process."""
     standing = facts()
     standing.looks.answered(3, standing_since=100.0, now=100.0)
 

@@ -1,4 +1,4 @@
-"""The feed of indicators over a real broker: changes come within moments, stay over restarts, and nobody decides too early."""
+"""The feed of indicators over a real broker: changes come within moments, stay over restarts, and no decision comes too early."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_change_holds_from_a_log_time_on(kafka_settings_for: SettingsMaker, fo
         assert one.titles("evil.example", 1_000) == []
 
 
-def test_said_again_is_no_news(kafka_settings_for: SettingsMaker, follow: Follow) -> None:
+def test_a_repeated_message_changes_nothing(kafka_settings_for: SettingsMaker, follow: Follow) -> None:
     """The same indicator twice holds from its first time on, and costs nothing."""
     settings = kafka_settings_for()
     put(settings, *[indicator("evil.example", "one")] * 3, *[SUPPRESSION] * 3)
@@ -130,7 +130,7 @@ def test_said_again_is_no_news(kafka_settings_for: SettingsMaker, follow: Follow
 def test_the_feed_becomes_metrics(
     kafka_settings_for: SettingsMaker, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What says nothing is counted and told, and harms nobody: unproxy_indicators, unproxy_suppressions,
+    """An unreadable message is counted and logged, and harms no other: unproxy_indicators, unproxy_suppressions,
     unproxy_indicators_unreadable, unproxy_indicators_age_seconds.
     """
     settings = kafka_settings_for()
@@ -150,10 +150,10 @@ def test_the_feed_becomes_metrics(
     )
     one = follow(settings)
 
-    told = {family.name: family.samples[0].value for family in one.feed.families()}
-    assert told.pop("unproxy_indicators_age_seconds") > 0
-    assert told == {"unproxy_indicators": 1, "unproxy_suppressions": 1, "unproxy_indicators_unreadable": 7}
-    assert caplog.messages.count("message left aside, it says nothing that can be used") == 3
+    values = {family.name: family.samples[0].value for family in one.feed.families()}
+    assert values.pop("unproxy_indicators_age_seconds") > 0
+    assert values == {"unproxy_indicators": 1, "unproxy_suppressions": 1, "unproxy_indicators_unreadable": 7}
+    assert caplog.messages.count("message skipped, its content cannot be used") == 3
 
 
 def test_many_are_read_soon(kafka_settings_for: SettingsMaker, follow: Follow) -> None:
@@ -167,7 +167,7 @@ def test_many_are_read_soon(kafka_settings_for: SettingsMaker, follow: Follow) -
 def test_fresh_is_what_cannot_have_been_missed(
     kafka_settings_for: SettingsMaker, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Near the topic's end everything can be judged; out of touch only what is older than a change that was read."""
+    """Near the topic's end everything can be decided; out of touch only what is older than a change that was read."""
     settings = kafka_settings_for()
     put(settings, indicator("evil.example", "one"))
     begun = time.monotonic()
@@ -187,7 +187,7 @@ def test_fresh_is_what_cannot_have_been_missed(
 
 
 def test_broker_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Out of reach of Kafka the feed keeps what it has and says that it is not fresh; then it goes on; it ends at once."""
+    """Out of reach of Kafka the feed keeps what it has and reports that it is not fresh; then it goes on; it ends at once."""
     broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     settings = Settings.model_validate({"kafka": {"bootstrap": broker.bootstrap}})
@@ -199,7 +199,7 @@ def test_broker_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFix
             broker.kill()
             wait_until(lambda: not one.feed.is_fresh(LATER_MS), "it knows that it may miss something")
             assert one.titles("evil.example") == ["one"]
-            wait_until(lambda: "what is known stays" in caplog.text, "it says so")
+            wait_until(lambda: "what is known stays" in caplog.text, "it is logged")
             broker.start()
             put(settings, indicator("evil.example", "two"))
             wait_until(lambda: one.titles("evil.example") == ["two"], "the change")
@@ -212,8 +212,8 @@ def test_broker_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFix
         broker.kill()
 
 
-def test_topic_made_anew(kafka_settings_for: SettingsMaker, follow: Follow, caplog: pytest.LogCaptureFixture) -> None:
-    """A topic that begins again is read from its beginning, and that is told."""
+def test_recreated_topic(kafka_settings_for: SettingsMaker, follow: Follow, caplog: pytest.LogCaptureFixture) -> None:
+    """A recreated topic is read from its beginning, and that is logged."""
     settings = kafka_settings_for()
     put(settings, *(indicator(f"n{number}.example", "old") for number in range(10)))
     one = follow(settings)
@@ -239,7 +239,7 @@ def load_within(settings: Settings, secs: float) -> None:
     IndicatorFeed(settings, IndicatorSet(), SuppressionSet()).load(secs)
 
 
-def test_missing_topic_is_told(kafka_settings_for: SettingsMaker) -> None:
+def test_missing_topic_is_reported(kafka_settings_for: SettingsMaker) -> None:
     """Without the topic loading fails with what to do."""
     settings = kafka_settings_for()
     delete(settings)
@@ -247,7 +247,7 @@ def test_missing_topic_is_told(kafka_settings_for: SettingsMaker) -> None:
         load_within(settings, 2.0)
 
 
-def test_kafka_away_is_told() -> None:
+def test_kafka_away_is_reported() -> None:
     """Without Kafka loading fails with what to do, after the time it was given."""
     settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}})
     begun = time.monotonic()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from schemas.metrics import WORKER
+from schemas.metrics import METRICS
 from schemas.settings import Settings, SettingsError
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, topics
 from streams.worker.startup import own_folder
@@ -47,7 +47,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for worker in started:
         worker.discard()
-        print(f"{worker.log.name}:\n{worker.says()}")  # pytest shows it beside a test that failed
+        print(f"{worker.log.name}:\n{worker.log_text()}")  # pytest shows it beside a test that failed
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:
@@ -63,16 +63,16 @@ def done(settings: Settings) -> bool:
 
 
 def verdict(settings: Settings, page: str) -> tuple[bool, str]:
-    """What /healthz or /readyz says; not well when nobody answers."""
+    """The answer of /healthz or /readyz; not well without an answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/{page}") as answer:
-            told = json.load(answer)
+            state = json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            told = json.load(error)
+            state = json.load(error)
     except urllib.error.URLError as error:
         return False, str(error)
-    return told["ok"], told["why"]
+    return state["ok"], state["why"]
 
 
 def header(message: Message, name: str) -> bytes:
@@ -110,12 +110,13 @@ def test_outputs_stay_in_the_partition_of_their_input(kafka_settings_for: Settin
         "device": b"dev",
     }
     assert header(reject, "detail") == b"x" * 500
-    assert all(metric.name in page for metric in WORKER)
+    own = ("unproxy_worker_", "unproxy_reject_", "unproxy_indicators", "unproxy_suppressions")
+    assert all(metric.name in page for metric in METRICS if metric.name.startswith(own))
     assert "unproxy_lines_read_total 6.0" in page
     assert "unproxy_worker_latency_seconds_count 3.0" in page
     assert 'unproxy_worker_latency_seconds_bucket{le="30.0"} 3.0' in page
     assert 'unproxy_worker_rebalances_total{change="assigned"} 1.0' in page
-    assert "WARNING" not in worker.says()
+    assert "WARNING" not in worker.log_text()
 
 
 def test_too_large_goes_to_rejects(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -149,7 +150,7 @@ def test_a_hole_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -
 
     assert code == 78
     assert committed(settings)[0] == before
-    assert "messages were passed over" in worker.says()
+    assert "messages were passed over" in worker.log_text()
 
 
 def test_too_many_rejects_are_an_alarm(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -171,15 +172,15 @@ def test_too_many_rejects_are_an_alarm(kafka_settings_for: SettingsFor, start: S
     wait_until(lambda: shown("unproxy_reject_rate_over_limit 0.0\n"), "the end of the alarm")
 
     assert worker.stop() == 0
-    assert shares_said(worker) == [
+    assert shares_logged(worker) == [
         "too many lines are rejected",
         "the share of rejected lines is below its limit again",
     ]
 
 
-def shares_said(worker: WorkerProcess) -> list[str]:
-    """What a worker's log says of rejects."""
-    return [line.rpartition(": ")[2] for line in worker.says().splitlines() if "reject_guard" in line]
+def shares_logged(worker: WorkerProcess) -> list[str]:
+    """The entries about rejects in a worker's log."""
+    return [line.rpartition(": ")[2] for line in worker.log_text().splitlines() if "reject_guard" in line]
 
 
 def test_too_many_rejects_stop_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -192,8 +193,8 @@ def test_too_many_rejects_stop_the_worker(kafka_settings_for: SettingsFor, start
     produce(settings, [(0, b"dev", b"\n".join([b"reject this"] * 12))])
 
     assert worker.wait() == 79
-    assert "12 of 13 lines within 60 s were rejected" in worker.says()
-    assert "the latest one is malformed (dialect 'x', device 'dev')" in worker.says()
+    assert "12 of 13 lines within 60 s were rejected" in worker.log_text()
+    assert "the latest one is malformed (dialect 'x', device 'dev')" in worker.log_text()
     # Fewer lines than make an alarm, at first: what made it once is not let through bit by bit.
     patient = settings.worker.model_copy(update={"reject_lines_min": 1_000})
     assert start(settings.model_copy(update={"worker": patient})).wait() == 79
@@ -216,13 +217,13 @@ def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: 
 
     assert code == 70
     assert committed(settings)[0] < 2
-    assert "told to fail" in worker.says()
+    assert "failed on request" in worker.log_text()
 
 
 def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
     """A message that is worked on for stall_secs_max ends the process with 76, also when its event loop hangs.
 
-    Its pages answer all the same, and told it before.
+    Its pages answer all the same, and reported it before.
     """
     settings = kafka_settings_for(worker={"stall_secs_max": 16, "metrics_port": free_port()})
     produce(settings, [(0, b"dev", b"hang")])
@@ -233,8 +234,8 @@ def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: 
     assert page["unproxy_worker_lag_messages"][""] >= 1
     assert page["unproxy_alive"] == {"": 0}
     assert worker.wait() == 76
-    assert "partition 0 at offset 0, line 1, has been worked on for 16 s" in worker.says()
-    assert "in _line" in worker.says(), "the stacks say where it stands"
+    assert "partition 0 at offset 0, line 1, has been worked on for 16 s" in worker.log_text()
+    assert "in _count_line" in worker.log_text(), "the stacks show where it stands"
 
 
 def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -244,7 +245,7 @@ def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start)
     produce(settings, [(0, b"dev", b"row")])
     wait_until(lambda: len(rows(settings)) > 0, "the first row")
     produce(settings, [(0, b"dev", b"hang")])
-    wait_until(lambda: "hanging" in worker.says(), "the pipeline hangs")
+    wait_until(lambda: "hanging" in worker.log_text(), "the pipeline hangs")
     began = time.monotonic()
     code = worker.stop()
 
@@ -256,7 +257,7 @@ def test_stops_while_it_starts(kafka_settings_for: SettingsFor, start: Start) ->
     """SIGTERM while the worker joins its group ends it cleanly as well, and soon."""
     settings = kafka_settings_for()
     worker = start(settings)
-    wait_until(lambda: "worker starts" in worker.says(), "Faust starts")
+    wait_until(lambda: "worker starts" in worker.log_text(), "Faust starts")
     began = time.monotonic()
 
     assert worker.stop() == 0
@@ -276,10 +277,10 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
     )
     worker = start(settings)
     other = start(settings.model_copy(update={"worker": other_worker}))
-    wait_until(lambda: f"waiting for Kafka at 127.0.0.1:{port}" in worker.says(), "the worker says what for")
-    wait_until(lambda: "waiting for Kafka" in other.says(), "the other as well")
+    wait_until(lambda: f"waiting for Kafka at 127.0.0.1:{port}" in worker.log_text(), "the worker logs what for")
+    wait_until(lambda: "waiting for Kafka" in other.log_text(), "the other as well")
     assert verdict(settings, "healthz")[0]
-    assert verdict(settings, "readyz") == (False, "waits for Kafka and its topics; the log says what is missing")
+    assert verdict(settings, "readyz") == (False, "waits for Kafka and its topics; the log names what is missing")
     began = time.monotonic()
     assert other.stop() == 0
     assert time.monotonic() - began < 4
@@ -308,7 +309,7 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
 
 
 def test_a_data_folder_has_one_worker(tmp_path: Path) -> None:
-    """A second worker on the same folder is told so at once."""
+    """A second worker on the same folder ends at once, with the reason."""
     lock = own_folder(tmp_path / "state")
     with pytest.raises(SettingsError, match="in use by another worker"):
         own_folder(tmp_path / "state")

@@ -52,8 +52,8 @@ def goes_on(settings: Settings) -> None:
 
 def begins_to_recover(worker: WorkerProcess) -> None:
     """Wait until a worker that was killed has its partitions again."""
-    before = worker.says().count("partitions move")
-    wait_until(lambda: worker.says().count("partitions move") > before, "it has partitions again")
+    before = worker.log_text().count("partitions move")
+    wait_until(lambda: worker.log_text().count("partitions move") > before, "it has partitions again")
 
 
 def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_zombie_writes_nothing(kafka_settings_for: SettingsFor, tmp_path: Path
             sleeper.send(signal.SIGCONT)
             goes_on(first)
         wait_until(lambda: all(committed(first)[p] > end - 8 for p, end in ends(first).items()), "all is handled")
-        wait_until(lambda: sleeper.says().count("worker starts") > len(sleeper.exits), "the sleeper is up again")
+        wait_until(lambda: sleeper.log_text().count("worker starts") > len(sleeper.exits), "the sleeper is up again")
         codes = (sleeper.stop(), waker.stop())
     finally:
         sleeper.discard()
@@ -128,7 +128,7 @@ def test_partitions_move_while_a_table_recovers(kafka_settings_for: SettingsFor,
             for _ in range(MOVES):
                 wait_until(lambda: min(committed(first).values()) > OLD_DEVICES / 4, "the old devices are known")
                 guest.start()
-                wait_until(lambda: "worker starts" in guest.says(), "the guest is about to join")
+                wait_until(lambda: "worker starts" in guest.log_text(), "the guest is about to join")
                 guest.send(signal.SIGSTOP)
                 stayer.kill(Path(first.worker.data_dir))
                 begins_to_recover(stayer)

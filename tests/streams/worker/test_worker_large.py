@@ -82,8 +82,8 @@ def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -
     again = restored(settings)
 
     assert 0 < len(torn.devices["dev"].connections) < MESSAGES * len(LINES)
-    assert worker.says().count("dies within a snapshot") == 1
-    assert worker.says().count("dies within a delta") == 1
+    assert worker.log_text().count("dies within a snapshot") == 1
+    assert worker.log_text().count("dies within a delta") == 1
     assert state_of(again) == state_of(replayed(settings))
     assert again.book()["connections"] == MESSAGES * len(LINES)
     for topic in (STATE_CHANGELOG, NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS):

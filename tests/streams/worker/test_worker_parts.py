@@ -40,7 +40,7 @@ SETTINGS = Settings()
 
 @dataclass
 class Sent:
-    """What Kafka says about a message it has."""
+    """Kafka's metadata of a message it has."""
 
     offset: int
 
@@ -77,8 +77,8 @@ def deliver(wire: Wire, outgoing_records: list[OutgoingRecord]) -> tuple[dict[in
     return asyncio.run(Delivery(SETTINGS, wire.send, counters).deliver(outgoing_records, _safe)), counters
 
 
-def told(counters: WorkerCounters) -> dict[str, float]:
-    """What the page says of them, of what has no labels."""
+def values_of(counters: WorkerCounters) -> dict[str, float]:
+    """The values of their metrics, of those without labels."""
     made = worker_families(counters, 0, [])
     return {sample.name: sample.value for family in made for sample in family.samples if not sample.labels}
 
@@ -94,7 +94,7 @@ def test_failed_deliveries_are_sent_again_in_order() -> None:
     assert [outgoing.value for outgoing in wire.sent] == [b"a", b"c", b"d", b"b", b"c"]
     assert last == {0: 5, 1: 3}
     assert counters.delivered == {"t": 4}
-    assert told(counters)["unproxy_worker_resends_total"] == 2
+    assert values_of(counters)["unproxy_worker_resends_total"] == 2
 
 
 def test_too_large_is_poison() -> None:
@@ -109,7 +109,7 @@ def test_too_large_is_poison() -> None:
     assert dict(kept.headers)["device"] == b"dev"
     assert (cut.partition, cut.value) == (2, b"y" * 25)
     assert dict(cut.headers)["cut_from_bytes"] == b"100"
-    assert told(counters)["unproxy_worker_undeliverable_total"] == 4
+    assert values_of(counters)["unproxy_worker_undeliverable_total"] == 4
 
 
 def test_our_own_mistakes_are_not_retried() -> None:
@@ -159,8 +159,8 @@ def test_latency_is_the_logs_time_to_delivery() -> None:
     messages = [Message(n, ms, b"dev", b"x", "lab") for n, ms in enumerate((7_000, 9_000, 12_000))]
     counters.note_delivered([*messages, Message(3, 5_000, b"", b"", TICK_DIALECT)], 10.0)
 
-    assert told(counters)["unproxy_worker_latency_seconds_count"] == 3
-    assert told(counters)["unproxy_worker_latency_seconds_sum"] == 3.0 + 1.0 + 0.0
+    assert values_of(counters)["unproxy_worker_latency_seconds_count"] == 3
+    assert values_of(counters)["unproxy_worker_latency_seconds_sum"] == 3.0 + 1.0 + 0.0
 
 
 class Read(SimpleNamespace):
@@ -211,7 +211,7 @@ def test_stale_messages_are_left_aside(generation: int) -> None:
 
     assert group.handled == group.acknowledged == [6]
     assert {message.offset for message in group.unacked} == {6}
-    assert told(group.counters)["unproxy_worker_messages_stale_total"] == 2
+    assert values_of(group.counters)["unproxy_worker_messages_stale_total"] == 2
 
 
 class Coordinator:
@@ -241,7 +241,7 @@ def test_an_old_lease_waits_for_a_heartbeat(tmp_path: Path) -> None:
         coordinator.accepts = True
         await coordinator._do_heartbeat()
         await check
-        return waited, told(counters)["unproxy_worker_lease_waits_total"] == 1
+        return waited, values_of(counters)["unproxy_worker_lease_waits_total"] == 1
 
     assert asyncio.run(scene()) == (True, True)
 
@@ -260,7 +260,7 @@ def test_stale_state_is_put_aside_and_swept(tmp_path: Path) -> None:
 
 
 def test_metrics_are_declared_well() -> None:
-    """Names are unique, ours, and say what they count; only counters end in _total."""
+    """Names are unique, ours, and state what they count; only counters end in _total."""
     names = [metric.name for metric in METRICS]
 
     assert len(set(names)) == len(names)

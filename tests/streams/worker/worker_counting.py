@@ -15,14 +15,14 @@ from schemas.events import Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts.policy import Policy
-from streams.pipeline import Message, Output
+from streams.pipeline import Message, Output, Pipeline
 from streams.quarantine import NO_LINE, Refused
 
 SILENCE_MS = 2_000
 PADDING = "s" * 200
 
 
-class CountingPipeline:
+class CountingPipeline(Pipeline):
     """State per device: offset of the last input that changed it, count, time, open."""
 
     slow_secs = 0.0
@@ -56,11 +56,11 @@ class CountingPipeline:
             count += 1
             self._lines += 1
             self._output.lines += 1
-            self._line(message, line.decode(errors="replace"), line, count)
+            self._count_line(message, line.decode(errors="replace"), line, count)
         self.current_line[0] = NO_LINE
         self._keep(message.key, (message.offset, count, message.logged_ms, True))
 
-    def _line(self, message: Message, text: str, line: bytes, count: int) -> None:
+    def _count_line(self, message: Message, text: str, line: bytes, count: int) -> None:
         if text.startswith("reject"):
             device = message.key.decode()
             self._output.rejects.append(Reject(Reason.MALFORMED, "x" * 900, line, message.dialect, device))
@@ -69,7 +69,7 @@ class CountingPipeline:
         elif text.startswith("huge "):
             self._row(message.key, count, "y" * int(text.split()[1]))
         elif text == "fail":
-            raise RuntimeError("told to fail")
+            raise RuntimeError("failed on request")
         elif text == "hang":
             print("hanging", flush=True)
             while True:

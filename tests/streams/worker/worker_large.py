@@ -1,7 +1,7 @@
 """A worker with the real pipeline as a process of its own, which dies once between the parts of a checkpoint.
 
 Settings as JSON on stdin. It kills itself when the third of four or more parts has reached the changelog, unless the file
-`died` lies beside its data folder already. It says whether they were those of a snapshot.
+`died` lies beside its data folder already. It prints whether they were those of a snapshot.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class WorkerProcess:
                 self._process.kill()
                 self._process.wait()
 
-    def says(self) -> str:
+    def log_text(self) -> str:
         """What it has logged so far."""
         return self.log.read_text(errors="replace")
 
@@ -255,24 +255,24 @@ def _crash_at_the_worst(probability: float) -> None:
     StateStore.write = write_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen write
 
 
-def _tell_of_moves() -> None:
+def _log_moves() -> None:
     from streams.worker.app import Worker
 
     assigned = Worker._assigned
 
-    async def assigned_and_told(worker: Worker, *args: Any, **more: Any) -> None:
+    async def assigned_and_logged(worker: Worker, *args: Any, **more: Any) -> None:
         tables: Any = worker.app.tables
         print("partitions move in recovery" if tables.recovery.in_recovery else "partitions move", flush=True)
         await assigned(worker, *args, **more)
 
-    Worker._assigned = assigned_and_told  # type: ignore[method-assign]  # to see what a test waits for
+    Worker._assigned = assigned_and_logged  # type: ignore[method-assign]  # to see what a test waits for
 
 
 if __name__ == "__main__":
     from streams.worker.app import run
     from tests.streams.worker.worker_counting import CountingPipeline
 
-    _tell_of_moves()
+    _log_moves()
     if float(sys.argv[1]):
         _crash_at_the_worst(float(sys.argv[1]))
     CountingPipeline.slow_secs = 0.1

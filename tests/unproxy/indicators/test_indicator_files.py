@@ -47,9 +47,9 @@ def outcome(path: Path) -> str:
             lines.append(f"{where}: refused {found.what.in_words()}")
         else:
             one = found.what
-            said = {name: getattr(one, name) for name in one.__struct_fields__ if name != "id"}
+            fields = {name: getattr(one, name) for name in one.__struct_fields__ if name != "id"}
             lines.append(
-                f"{where}: {json.dumps({name: value for name, value in said.items() if value not in ('', 0, ())})}"
+                f"{where}: {json.dumps({name: value for name, value in fields.items() if value not in ('', 0, ())})}"
             )
     return "\n".join(lines) + "\n"
 
@@ -142,7 +142,7 @@ def test_load_file_counts_from_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "form", "says"),
+    ("content", "form", "message"),
     [
         (b'{"objects": 5}', Format.AUTO, "is no STIX"),
         (b'{"objects": [', Format.AUTO, "is no STIX"),
@@ -152,11 +152,11 @@ def test_load_file_counts_from_now(tmp_path: Path) -> None:
         (gzip.compress(b"evil.example\n" * 1_000, mtime=0)[:-10], Format.AUTO, "cannot be read"),
     ],
 )
-def test_file_that_is_broken(content: bytes, form: Format, says: str, tmp_path: Path) -> None:
-    """A file that is not what it seems is told in a line, and what to do."""
+def test_file_that_is_broken(content: bytes, form: Format, message: str, tmp_path: Path) -> None:
+    """A file that is not what it seems is reported in a line, with what to do."""
     file = tmp_path / "file"
     file.write_bytes(content)
-    with pytest.raises(Fixable, match=says):
+    with pytest.raises(Fixable, match=message):
         list(read_file(file, form, now=NOW))
 
 
@@ -184,16 +184,16 @@ def test_long_lines_and_open_quotes(tmp_path: Path) -> None:
     assert any(isinstance(one, Refused) and one.why is Why.UNREADABLE for one in found)
 
 
-def test_import_tells_and_counts(tmp_path: Path) -> None:
-    """Each refused entry is said with its place; what is in the file twice counts once."""
+def test_import_reports_and_counts(tmp_path: Path) -> None:
+    """Each refused entry is reported with its place; an entry that is in the file twice counts once."""
     file = tmp_path / "list"
     file.write_text("evil.example\nEVIL.example.\ncom\n", encoding="utf-8")
-    said: list[str] = []
-    account = carry(read_file(file, now=NOW), None, said.append)
+    refused: list[str] = []
+    account = carry(read_file(file, now=NOW), None, refused.append)
 
     assert (account.read, account.published, account.there, account.refused[Why.PUBLIC_SUFFIX]) == (3, 1, 1, 1)
-    assert len(said) == 1
-    assert said[0].startswith(f'{file}: line 3: "com": public suffix')
+    assert len(refused) == 1
+    assert refused[0].startswith(f'{file}: line 3: "com": public suffix')
     assert next(account.in_words(dry_run=True)).startswith("3 entries: 1 to publish, 1 there already, 1 refused")
 
 

@@ -1,4 +1,4 @@
-"""The verbs `indicators` and `suppress` on a real broker: what they publish, list, take back, and how they end."""
+"""The verbs `indicators` and `suppress` on a real broker: what they publish, list, remove, and how they end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from schemas.indicator_topic import Removed, read
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
-from schemas.tables import AlertKind
 from schemas.topics import INDICATORS, topic_name
 from streams.indicators.index import IndicatorSet
 from streams.indicators.suppressions import SuppressionSet
@@ -26,7 +25,6 @@ from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.indicators.topic import Board
 from unproxy.local.parts import write_settings
-from unproxy.options import Kind
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,8 +45,8 @@ def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     def do(*arguments: str) -> tuple[int, str, str]:
         code = run(["--config", str(file), *arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return do
 
@@ -59,7 +57,7 @@ def messages(settings: Settings) -> list[Indicator | Suppression | Removed]:
 
 
 def test_add_list_remove(settings: Settings, verb: Verb) -> None:
-    """What was added is listed with all it says, changed by adding it again, and gone once removed by value or ID."""
+    """An added indicator is listed with all its fields, changed by adding it again, and gone once removed by value or ID."""
     options = ["--action", "warn", "--title", "Campaign 7", "--severity", "high", "--expires", "30d", "--group", "lab"]
     assert verb("indicators", "add", "Bücher.example.", *options)[0] == 0
     code, out, _ = verb("indicators", "add", "203.0.113.7:8443", "--process", "Curl")
@@ -82,7 +80,7 @@ def test_add_list_remove(settings: Settings, verb: Verb) -> None:
 
 
 def test_import_publishes_what_is_new(settings: Settings, verb: Verb, tmp_path: Path) -> None:
-    """Refused entries are told and fail the import unless lenient; what is there already is not said again."""
+    """Refused entries are reported and fail the import unless lenient; what is there already is not published again."""
     file = tmp_path / "list"
     file.write_text("evil.example\nco.uk\n203.0.113.0/24\n", encoding="utf-8")
     code, out, err = verb("indicators", "import", str(file), "--action", "audit")
@@ -113,7 +111,7 @@ def test_what_is_listed_can_be_imported(verb: Verb, tmp_path: Path) -> None:
 
 
 def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A suppression says who, why and until when; by indicator it needs one that is there; a second for the same replaces it."""
+    """A suppression has who, why and until when; by indicator it needs one that is there; a second for the same replaces it."""
     monkeypatch.setenv("LOGNAME", "alice")
     verb("indicators", "add", "evil.example")
     why = ["--why", "red team", "--until", "7d"]
@@ -145,7 +143,7 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
 
 
 def test_defanged_values_are_made_whole(verb: Verb) -> None:
-    """As a list's; what was made of a value is told."""
+    """As a list's; what was made of a value is reported."""
     code, out, err = verb("indicators", "add", "hxxps://evil[.]example/a")
     assert (code, out.split()[1:]) == (0, ["block", "url", "https://evil.example/a"])
     assert err == 'unproxy: "hxxps://evil[.]example/a" is taken as https://evil.example/a\n'
@@ -155,10 +153,10 @@ def test_defanged_values_are_made_whole(verb: Verb) -> None:
     assert verb("indicators", "remove", "hxxps://evil[.]example/a")[0] == 0
 
 
-def test_group_that_no_setting_knows_is_told(
+def test_an_unknown_group_is_reported(
     kafka_settings_for: SettingsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A misspelt group fits no device: that is said, with the groups there are, and done all the same."""
+    """A misspelt group fits no device: that is reported, with the groups there are, and done all the same."""
     made = kafka_settings_for()
     groups = made.protection.model_copy(update={"groups": ("servers=srv-*", "lab=test-*")})
     file, listed = tmp_path / "settings.toml", tmp_path / "list"
@@ -166,7 +164,7 @@ def test_group_that_no_setting_knows_is_told(
     one = {"id": "", "type": "domain", "action": "block", "groups": ["serverz"]}
     listed.write_text("".join(json.dumps(one | {"value": f"n{n}.example"}) + "\n" for n in range(2)), encoding="utf-8")
     why = ["--why", "x", "--until", "7d"]
-    told = "unproxy: no group serverz in protection.groups (there are lab, servers); it fits no device until"
+    warning = "unproxy: no group serverz in protection.groups (there are lab, servers); it fits no device until"
     for arguments, warned in (
         (["indicators", "add", "a.example", "--group", "serverz", "--group", "lab"], True),
         (["indicators", "import", str(listed)], True),
@@ -175,11 +173,11 @@ def test_group_that_no_setting_knows_is_told(
         (["suppress", "add", *why, "--device", "@lab"], False),
     ):
         assert run(["--config", str(file), *arguments]) == 0
-        assert capsys.readouterr().err.count(told) == warned, arguments
+        assert capsys.readouterr().err.count(warning) == warned, arguments
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["indicators", "add", "co.uk"], "public suffix"),
         (["indicators", "add", "evil.example", "--expires", "2020-01-01"], "expired"),
@@ -200,12 +198,12 @@ def test_group_that_no_setting_knows_is_told(
         (["suppress", "add", "--why", "x", "--until", "7d", "--indicator", "e.example"], "there is none"),
     ],
 )
-def test_called_wrongly(arguments: list[str], says: str, verb: Verb) -> None:
+def test_called_wrongly(arguments: list[str], message: str, verb: Verb) -> None:
     """What a person can mend is one line, exit 2, and nothing is published."""
     code, out, err = verb(*arguments)
 
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
-    assert says in err
+    assert message in err
 
 
 def test_indicator_that_is_not_the_only_one(verb: Verb) -> None:
@@ -217,15 +215,10 @@ def test_indicator_that_is_not_the_only_one(verb: Verb) -> None:
     assert (code, "name one by ID" in err) == (2, True)
 
 
-def test_kinds_are_those_of_alerts() -> None:
-    """The command knows the kinds without loading what declares them."""
-    assert sorted(Kind) == sorted(map(str, AlertKind))
-
-
-def test_missing_topic_is_told(
+def test_missing_topic_is_reported(
     kafka_settings_for: SettingsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without the topic each verb says how to make it."""
+    """Without the topic each verb names the command that makes it."""
     made = kafka_settings_for()
     elsewhere = made.model_copy(update={"kafka": made.kafka.model_copy(update={"topic_prefix": "nowhere-"})})
     file = tmp_path / "settings.toml"
@@ -236,7 +229,7 @@ def test_missing_topic_is_told(
 
 
 def test_kafka_that_goes_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without progress for long it says so."""
+    """Without progress for long it reports that."""
     board = Board(settings)
     board.put(Indicator("id", IndicatorType.DOMAIN, "evil.example", IndicatorAction.BLOCK))
     monkeypatch.setattr(timeouts, "AWAY_SECS_MAX", 0.0)
@@ -254,8 +247,8 @@ def test_ctrl_c_ends_an_import(settings: Settings, tmp_path: Path) -> None:
         assert process.stderr is not None
         begun = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+        output = process.stderr.read()
 
     assert "entries read" in begun
-    assert (process.returncode, "Traceback" in said) == (130, False), said
-    assert "stopped; " in said
+    assert (process.returncode, "Traceback" in output) == (130, False), output
+    assert "stopped; " in output

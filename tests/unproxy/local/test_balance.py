@@ -34,10 +34,10 @@ def test_workers_book_balances() -> None:
 @pytest.mark.parametrize("lost", ["parsed", "ignored:dns", "resolved:sni", "waiting"])
 def test_whatever_is_missing_shows(lost: str) -> None:
     """One event less anywhere, and the book does not balance."""
-    told = {**WORKERS, lost: WORKERS[lost] - 1}
+    counted = {**WORKERS, lost: WORKERS[lost] - 1}
 
-    assert not all(line.balances for line in book.of_workers(told))
-    assert any("≠" in str(line) for line in book.of_workers(told))
+    assert not all(line.balances for line in book.of_workers(counted))
+    assert any("≠" in str(line) for line in book.of_workers(counted))
 
 
 Counted = Callable[[dict[str, list[str]], int], dict[str, book.Line]]

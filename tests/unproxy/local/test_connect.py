@@ -34,7 +34,7 @@ def asked(state: State, data: Path | None = None) -> tuple[str, str]:
         return client.url, kafka_settings(state, data).kafka.bootstrap
 
 
-def test_where_the_settings_name_nobody_the_trial_is_asked(up: Path) -> None:
+def test_without_an_address_the_trial_is_asked(up: Path) -> None:
     """A file with other settings changes nothing about it."""
     config = up / "own.toml"
     config.write_text('[correlation]\nproxies = ["198.51.100.80:3128"]\n')
@@ -44,7 +44,7 @@ def test_where_the_settings_name_nobody_the_trial_is_asked(up: Path) -> None:
 
 
 def test_what_the_settings_name_is_asked(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a file or in the environment, even if it is what the defaults say."""
+    """In a file or in the environment, even if it is the default."""
     config = up / "own.toml"
     config.write_text(f'[kafka]\nbootstrap = "{OUR_KAFKA}"\n[clickhouse]\nurl = "{OURS}"\n')
     assert asked(State(config)) == (OURS, OUR_KAFKA)

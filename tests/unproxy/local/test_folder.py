@@ -16,14 +16,14 @@ from unproxy.local.folder import Folder, Pid, Running, end_leftovers
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when it is told to."""
+    """A process that waits for input."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
         yield started
         started.kill()
 
 
 def silent(_: str) -> None:
-    """Hears whom we wait for."""
+    """Ignore whom the folder waits for."""
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_stranger_is_never_ended(process: subprocess.Popen[bytes]) -> None:
     assert process.poll() is None
 
 
-def test_second_user_is_told_who_has_it(tmp_path: Path) -> None:
-    """Whoever comes second is told who has the folder, at once when that is an `up`."""
+def test_second_user_learns_who_has_it(tmp_path: Path) -> None:
+    """A second user gets an error that names the holder of the folder, at once when that is an `up`."""
     folder = Folder(tmp_path / "data")
     with (
         folder.opened("up", wait_secs=60, waiting=silent),
@@ -67,23 +67,23 @@ def test_second_user_is_told_who_has_it(tmp_path: Path) -> None:
         pass
 
 
-def test_waits_for_a_query_and_says_so(tmp_path: Path) -> None:
+def test_waits_for_a_query_and_reports_it(tmp_path: Path) -> None:
     """A query has the folder for a moment only, so one waits for it, but not for ever."""
     folder = Folder(tmp_path)
-    heard: list[str] = []
+    reports: list[str] = []
     with (
         folder.opened("a query", wait_secs=0, waiting=silent),
         pytest.raises(Fixable, match="in use by a query"),
-        folder.opened("up", wait_secs=0.3, waiting=heard.append),
+        folder.opened("up", wait_secs=0.3, waiting=reports.append),
     ):
         pass
     with folder.opened("up", wait_secs=0, waiting=silent):
         assert folder.holder().startswith("up (pid ")
 
-    assert len(heard) == 1
+    assert len(reports) == 1
 
 
-def test_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     """A file where the folder should be is the caller's mistake."""
     (tmp_path / "file").touch()
     with (

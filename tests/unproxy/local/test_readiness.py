@@ -1,4 +1,4 @@
-"""When `up` may say that everything is in the table."""
+"""When `up` may report that everything is in the table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LINES, ROWS = ("telemetry", 0), ("network-events", 0)
 
 
 def readiness() -> Readiness:
-    """For one worker that may take ten seconds to settle."""
+    """For one worker that may take ten seconds to decide."""
     return Readiness("telemetry", ["network-events"], workers=1, decide_secs_max=10)
 
 
@@ -35,7 +35,7 @@ def test_waits_for_a_tick_behind_the_last_line() -> None:
     assert ready.look(reading(5, lines=9, read=9)) == ""
 
 
-def test_waits_for_what_is_not_settled_but_not_for_ever() -> None:
+def test_waits_for_undecided_connections_but_not_for_ever() -> None:
     """A connection may wait for its patience; what waits longer is shown as waiting."""
     ready = readiness()
     ready.look(reading(1))

@@ -71,13 +71,13 @@ def test_direct_connection_names_what_it_went_to() -> None:
 
 
 def test_failure_and_marks_show() -> None:
-    """A failed attempt, a verdict, an unknown target and fronting are said."""
+    """A failed attempt, a verdict, an unknown target and fronting are shown."""
     failed = row(ActionType="ConnectionFailed", Outcome="failed", UnresolvedReason="no_http_event")
     blocked = [row(Outcome="blocked"), destination("bad1.example", Outcome="blocked", HostMismatch="good.example")]
 
     assert "failed to connect to" in only(failed)
     assert "[unresolved: no_http_event]" in only(failed)
-    assert "[NetworkProtection: blocked]  [inside spoke of good.example]" in only(*blocked)
+    assert "[NetworkProtection: blocked]  [inside used good.example]" in only(*blocked)
 
 
 def test_destination_before_its_connection_makes_a_line_too() -> None:
@@ -97,7 +97,7 @@ def test_question_takes_values_as_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "words"),
     [
         ({"ResolvedBy": "connect", "Confidence": "exact", "DestinationHost": "a.example"}, "a.example: the CONNECT"),
         ({"UnresolvedReason": "protection_off"}, "Unresolved: protection was off, so no HTTP-level"),
@@ -107,23 +107,23 @@ def test_question_takes_values_as_parameters() -> None:
         ),
         ({"UnresolvedReason": "something_new"}, "Unresolved: something_new"),
         ({"Outcome": "blocked"}, "network protection blocked it"),
-        ({"HostMismatch": "b.example"}, "another name was spoken: b.example"),
+        ({"HostMismatch": "b.example"}, "another name was used: b.example"),
         ({"HttpEventIds": ["http/1"], "ConnectionEventId": "socket/2"}, "Evidence: socket/2, http/1."),
     ],
 )
-def test_decision_is_told_in_words(given: dict[str, Any], said: str) -> None:
+def test_decision_is_shown_in_words(given: dict[str, Any], words: str) -> None:
     """Evidence, certainty, outcome and findings become sentences."""
-    assert said in event.decided(row(**given))
+    assert words in event.decided(row(**given))
 
 
 @pytest.mark.parametrize("evidence", [kind for kind in ResolvedBy if kind])
 def test_every_evidence_has_words(evidence: ResolvedBy) -> None:
-    """None is told by its name in the table alone."""
+    """None is shown only by its name in the table."""
     assert "decided by" not in event.decided(row(ResolvedBy=evidence, DestinationHost="a.example"))
 
 
 def test_table_that_fits_is_shown_whole() -> None:
-    """Nothing is cut where nobody looks."""
+    """Nothing is cut in output that is not a terminal."""
     long = "x" * 500
     lines, hidden = table(["Name", "Empty"], [[long, ""], ["y", None]], PIPE_CHARS)
 
@@ -132,7 +132,7 @@ def test_table_that_fits_is_shown_whole() -> None:
     assert hidden == []
 
 
-def test_table_keeps_the_telling_columns_within_the_width() -> None:
+def test_table_keeps_the_important_columns_within_the_width() -> None:
     """On a narrow screen the preferred columns get a place, the others are named as hidden."""
     names = ["AppGuardContainerId", "RemoteUrl", "Timestamp", "Outcome", "LogonID"]
     rows = [["a" * 40, "http://a.example/" + "b" * 90, "2026-11-24 19:07:30.123456", "allowed", 7]]

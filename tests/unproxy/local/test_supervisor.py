@@ -22,7 +22,7 @@ from unproxy.local.supervisor import Part, Supervisor
 
 @dataclass
 class FakeServer:
-    """A server that can be told to be dead, and to fail at its next starts."""
+    """A server that can be made to be dead, and to fail at its next starts."""
 
     log_file: Path = Path("server.log")
     running: bool = False
@@ -31,7 +31,7 @@ class FakeServer:
     stopped_within: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start, or fail as long as it was told to."""
+        """Start, or fail for the set number of starts."""
         self.starts += 1
         if self.failures:
             self.failures -= 1
@@ -45,21 +45,21 @@ class FakeServer:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the supervisor says; here it does not wait before it starts something again."""
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The supervisor's reports; it does not wait here before it starts something again."""
     monkeypatch.setattr(supervisor, "RESTART_SECS", 0.0)
     return []
 
 
-def watching(heard: list[str]) -> Supervisor:
-    """A supervisor that tells this list."""
-    return Supervisor(warn=heard.append, changed=lambda: heard.append("changed"))
+def watching(reports: list[str]) -> Supervisor:
+    """A supervisor that reports to this list."""
+    return Supervisor(warn=reports.append, changed=lambda: reports.append("changed"))
 
 
 def test_modules_of_the_current_folder_are_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: list[str]
 ) -> None:
-    """A psutil.py where `up` is started belongs to whoever can write there."""
+    """A psutil.py where `up` is started belongs to any user that can write there."""
     (tmp_path / "psutil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
     monkeypatch.chdir(tmp_path)
     environment = {**os.environ, "PYTHONPATH": python_path({"PYTHONPATH": f"{os.pathsep}."})}
@@ -70,7 +70,7 @@ def test_modules_of_the_current_folder_are_not_run(
 
     assert "cannot be made" in made.last_words()
     assert not (tmp_path / "run").exists()
-    assert heard == []
+    assert reports == []
 
 
 def part(tmp_path: Path, *arguments: str) -> Part:
@@ -78,9 +78,9 @@ def part(tmp_path: Path, *arguments: str) -> Part:
     return Part("part", arguments, {**os.environ, "PYTHONPATH": os.getcwd()}, tmp_path / "log" / "part.log")
 
 
-def test_part_that_dies_is_started_again_and_its_last_words_are_told(tmp_path: Path, heard: list[str]) -> None:
-    """However often it dies, it is started again, and a warning says what it died of and where its log is."""
-    watcher, dying = watching(heard), part(tmp_path, "nonsense")
+def test_part_that_dies_is_started_again_and_its_last_output_is_shown(tmp_path: Path, reports: list[str]) -> None:
+    """However often it dies, it is started again, and a warning states the cause and where its log is."""
+    watcher, dying = watching(reports), part(tmp_path, "nonsense")
     watcher.start(dying)
 
     def twice() -> bool:
@@ -89,18 +89,18 @@ def test_part_that_dies_is_started_again_and_its_last_words_are_told(tmp_path: P
 
     wait_for(twice, "two restarts")
     watcher.stop()
-    warnings = [line for line in heard if line != "changed"]
+    warnings = [line for line in reports if line != "changed"]
     assert warnings[0].startswith(
         f"part ended (exit code 2) and is started again; its log is {dying.log_file}: unproxy"
     )
     assert "No such command" in warnings[0]
-    assert heard.count("changed") == 3
+    assert reports.count("changed") == 3
     assert watcher.restarts == 2
 
 
-def test_part_that_finishes_is_left_alone(tmp_path: Path, heard: list[str]) -> None:
+def test_part_that_finishes_is_left_alone(tmp_path: Path, reports: list[str]) -> None:
     """A part whose work is done is not started again."""
-    watcher, brief = watching(heard), part(tmp_path, "--version")
+    watcher, brief = watching(reports), part(tmp_path, "--version")
     brief.finished = lambda code: code == 0
     watcher.start(brief)
 
@@ -111,13 +111,13 @@ def test_part_that_finishes_is_left_alone(tmp_path: Path, heard: list[str]) -> N
     wait_for(done, "its end")
     watcher.look()
     assert brief.restarts == 0
-    assert heard == ["changed"]
+    assert reports == ["changed"]
 
 
-def test_part_that_does_not_stop_is_killed(tmp_path: Path, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever does not end in time is killed, so that Ctrl-C ends everything in ten seconds."""
+def test_part_that_does_not_stop_is_killed(tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that does not end in time is killed, so that Ctrl-C ends everything in ten seconds."""
     monkeypatch.setattr(supervisor, "PARTS_STOP_SECS", 0.5)
-    watcher, deaf, server = watching(heard), part(tmp_path), FakeServer()
+    watcher, deaf, server = watching(reports), part(tmp_path), FakeServer()
     watcher.start_server("kafka", server)
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -134,11 +134,11 @@ def test_part_that_does_not_stop_is_killed(tmp_path: Path, heard: list[str], mon
 
 
 def test_a_producer_has_the_others_time_as_well(
-    tmp_path: Path, heard: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it read and cannot read again may wait for Kafka: this one ends when another part does, which is stopped later."""
     monkeypatch.setattr(supervisor, "PRODUCER_STOP_SECS", 0.1)
-    watcher, slow, other = watching(heard), part(tmp_path), part(tmp_path)
+    watcher, slow, other = watching(reports), part(tmp_path), part(tmp_path)
     slow.finished = lambda code: code == 0
     code = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
     with (
@@ -160,9 +160,9 @@ def test_all_stops_together_are_below_ten_seconds() -> None:
     assert supervisor.PRODUCER_STOP_SECS + supervisor.PARTS_STOP_SECS + supervisor.SERVERS_STOP_SECS < 9
 
 
-def test_server_that_dies_is_started_again(heard: list[str]) -> None:
+def test_server_that_dies_is_started_again(reports: list[str]) -> None:
     """Also when the first try to start it again fails."""
-    watcher, server = watching(heard), FakeServer()
+    watcher, server = watching(reports), FakeServer()
     watcher.start_server("kafka", server)
     server.running, server.failures = False, 1
     for _ in range(3):
@@ -170,14 +170,14 @@ def test_server_that_dies_is_started_again(heard: list[str]) -> None:
 
     assert server.running
     assert server.starts == 3
-    assert [line for line in heard if line != "changed"] == [
+    assert [line for line in reports if line != "changed"] == [
         "kafka ended and is started again; its log is server.log",
         "kafka does not start: no room",
     ]
 
 
-def test_signal_is_heard_when_the_start_is_over() -> None:
-    """A signal in the middle of a start waits for its end, so that no process is left that nobody knows of."""
+def test_signal_is_handled_when_the_start_is_over() -> None:
+    """A signal in the middle of a start waits for its end, so that no unknown process is left."""
     interrupts = Interrupts()
     before = {wanted: signal.getsignal(wanted) for wanted in SIGNALS}
     steps = []

@@ -66,7 +66,7 @@ def test_book_balances(story: Story) -> None:
 
 
 def test_parts_that_die_are_started_again(story: Story) -> None:
-    """The death of a part is told with its cause and its log."""
+    """The death of a part is reported with its cause and its log."""
     for name in ("worker-1", "sink"):
         assert f"{name} ended (killed by SIGKILL) and is started again; its log is " in story.up.err
 
@@ -77,7 +77,7 @@ def test_rows_are_those_of_replay(story: Story, replayed: Rows) -> None:
 
 
 def test_ctrl_c_ends_everything_within_ten_seconds(story: Story) -> None:
-    """Ctrl-C is the ordinary end: exit code 0, soon, and nobody stays behind."""
+    """Ctrl-C is the ordinary end: exit code 0, soon, and no process stays behind."""
     assert story.up.code == 0
     assert story.stop_secs < 10
     assert story.left_running == []
@@ -98,35 +98,35 @@ def test_secrets_are_in_files_only(story: Story) -> None:
         settings.clickhouse.password.get_secret_value(): "clickhouse",
     }
     logs = [file.read_text(errors="replace") for file in story.folder.rglob("*.log")]
-    told = [done.out + done.err for done in (story.up, *story.while_running.values())]
+    outputs = [done.out + done.err for done in (story.up, *story.while_running.values())]
 
     assert settings.kafka.security_protocol == "SASL_PLAINTEXT"
     for secret, server in secrets.items():
         assert secret == (story.folder / server / "secret").read_text()
         assert len(secret) >= 40
         assert len(story.command_lines) >= 5
-        assert not any(secret in text for text in (*story.command_lines, *logs, *told))
+        assert not any(secret in text for text in (*story.command_lines, *logs, *outputs))
     assert f"their logins are in {story.folder / 'settings.toml'}" in story.up.out
 
 
 def test_others_find_the_running_one(story: Story) -> None:
-    """`query` meets the running engine; `check`, `migrate`, `topics` find nothing to do; a second `up` says why not."""
-    told = story.while_running
+    """`query` meets the running engine; `check`, `migrate`, `topics` find nothing to do; a second `up` reports why not."""
+    outputs = story.while_running
 
-    assert told["query"].out.splitlines()[-1] == "968"
-    assert told["check"].code == 0
-    assert "WRONG" not in told["check"].out
-    assert (told["migrate"].code, told["migrate"].out) == (0, "")
-    assert (told["topics"].code, told["topics"].out) == (0, "")
-    assert told["second up"].code == 2
-    assert "is in use by up" in told["second up"].err
-    assert told["produce"].code == 0
-    assert "nothing is new: all of it was published before" in told["produce"].err
-    assert told["alerts"].code == 0
-    assert '"DeviceName": "dev-b"' in told["alerts"].out
+    assert outputs["query"].out.splitlines()[-1] == "968"
+    assert outputs["check"].code == 0
+    assert "WRONG" not in outputs["check"].out
+    assert (outputs["migrate"].code, outputs["migrate"].out) == (0, "")
+    assert (outputs["topics"].code, outputs["topics"].out) == (0, "")
+    assert outputs["second up"].code == 2
+    assert "is in use by up" in outputs["second up"].err
+    assert outputs["produce"].code == 0
+    assert "nothing is new: all of it was published before" in outputs["produce"].err
+    assert outputs["alerts"].code == 0
+    assert '"DeviceName": "dev-b"' in outputs["alerts"].out
 
 
-def test_what_it_says_to_paste_works(story: Story) -> None:
+def test_the_commands_it_prints_work(story: Story) -> None:
     """The commands under "How to go on" run as they stand, on the data folder when nothing runs."""
     after = story.up.out.partition("How to go on:")[2]
     commands = [line.strip() for line in after.splitlines() if " --data " in line]
@@ -142,7 +142,9 @@ def test_what_it_says_to_paste_works(story: Story) -> None:
 def test_timeline_shows_a_line_a_connection(story: Story) -> None:
     """Proxy, real target, outcome and marks stand on one line; filters by time, process and text choose."""
     data = ["--data", str(story.folder)]
-    done = unproxy("timeline", *data, "Dev-B", "--text", "bad1.example", "--process", "curl", "--from", "2026-11-24")
+    done = unproxy(
+        "timeline", *data, "Dev-B", "--text", "bad1.example:443", "--process", "curl", "--from", "2026-11-24"
+    )
     lines = done.out.splitlines()
 
     assert done.code == 0
@@ -154,7 +156,7 @@ def test_timeline_shows_a_line_a_connection(story: Story) -> None:
     assert "known devices: dev-a, dev-b, dev-c" in unproxy("timeline", *data, "dev-x").err
 
 
-def test_event_tells_how_it_was_decided(story: Story) -> None:
+def test_event_shows_how_it_was_decided(story: Story) -> None:
     """A connection, found by the beginning of its ID, comes with its destinations, verdicts, alerts and the reason."""
     data = ["--data", str(story.folder)]
     sql = "SELECT ConnectionId FROM DeviceNetworkEvents WHERE Outcome = 'blocked' AND Layer = 'connection' LIMIT 1"
@@ -186,7 +188,7 @@ def test_next_up_takes_over_what_a_dead_one_left(story: Story, replayed: Rows) -
 
 
 def test_sigterm_while_starting_ends_it(tmp_path: Path) -> None:
-    """A signal while parts start ends it as well, with 130 where the end was to be waited for; nobody stays behind."""
+    """A signal while parts start ends it as well, with 130 where the end was to be waited for; no process is left."""
     folder = tmp_path / "data"
     running = Running(folder, "--once")
     running.wait_for_parts("sink")

@@ -90,11 +90,11 @@ class Running:
     def pids(self) -> dict[str, int]:
         """Its parts, once it wrote them down."""
         try:
-            told = json.loads((self.folder / "up.json").read_text())
+            state = json.loads((self.folder / "up.json").read_text())
         except (OSError, ValueError):
             return {}
-        parts = {name: pid["number"] for name, pid in told["parts"].items()}
-        return parts if told["clickhouse"] and told["up"]["number"] == self.process.pid else {}
+        parts = {name: pid["number"] for name, pid in state["parts"].items()}
+        return parts if state["clickhouse"] and state["up"]["number"] == self.process.pid else {}
 
     def wait_for_parts(self, *names: str) -> dict[str, int]:
         """Their pids, once all of them were started."""
@@ -122,7 +122,7 @@ def servers_of(folder: Path) -> list[int]:
 
 
 def parts_of(folder: Path) -> list[int]:
-    """Processes that run with the settings of this folder, whoever knows of them."""
+    """Processes that run with the settings of this folder, recorded or not."""
     found = []
     for process in psutil.process_iter():
         try:

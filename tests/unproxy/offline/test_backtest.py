@@ -37,13 +37,13 @@ def lists(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def replay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Replay:
-    """Replays the sample, of which dev-c is told to be off; gives exit code, stdout and stderr."""
+    """Replays the sample with dev-c set to off; gives exit code, stdout and stderr."""
     monkeypatch.setenv("UNPROXY_PROTECTION__MODES", OFF)
 
     def do(*arguments: str) -> tuple[int, str, str]:
         code = run(["replay", *SAMPLE, *arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return do
 
@@ -53,8 +53,8 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def told(alert: dict[str, Any]) -> tuple[object, ...]:
-    """What tells an alert from others."""
+def identity(alert: dict[str, Any]) -> tuple[object, ...]:
+    """The fields that distinguish an alert from others."""
     return alert["DeviceName"], alert["Kind"], alert["DestinationDomain"], alert["Count"], alert["IndicatorAction"]
 
 
@@ -63,7 +63,7 @@ def test_alerts_of_one_list(replay: Replay, lists: Callable[..., str]) -> None:
     code, out, err = replay("--indicators", lists("new.txt", "bad1.example"), "--format", "jsonl")
 
     assert code == 0
-    assert sorted(map(told, objects(out))) == [
+    assert sorted(map(identity, objects(out))) == [
         ("dev-a", "audited", "bad1.example", 2, "block"),
         ("dev-b", "blocked", "bad1.example", 13, "block"),
         ("dev-c", "not_enforced", "bad1.example", 3, "block"),
@@ -126,7 +126,7 @@ def test_the_same_list_makes_no_difference(replay: Replay, lists: Callable[..., 
     assert {line[0] for line in out.splitlines()} == {"="}
 
 
-def test_expiry_is_judged_by_the_time_of_the_event(replay: Replay, lists: Callable[..., str]) -> None:
+def test_expiry_is_decided_by_event_time(replay: Replay, lists: Callable[..., str]) -> None:
     """One that ended in the middle of the recording holds for what was before, whatever day it is now."""
     head = "IndicatorType,IndicatorValue,ExpirationTime,Action"
     until = lists("until.csv", head, "DomainName,bad1.example,2026-11-24T19:07:40Z,Block")
@@ -137,7 +137,7 @@ def test_expiry_is_judged_by_the_time_of_the_event(replay: Replay, lists: Callab
     assert off["New"]["Count"] < off["Old"]["Count"] == 3
 
 
-def test_refused_entries_are_told_and_stop_nothing(replay: Replay, lists: Callable[..., str]) -> None:
+def test_refused_entries_are_reported_and_stop_nothing(replay: Replay, lists: Callable[..., str]) -> None:
     """With file, line and reason; exit code 0."""
     code, _, err = replay("--indicators", lists("new.txt", "bad1.example", "co.uk"))
 
@@ -147,7 +147,7 @@ def test_refused_entries_are_told_and_stop_nothing(replay: Replay, lists: Callab
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--against", "x"], "--indicators"),
         (["--all"], "--indicators"),
@@ -155,12 +155,12 @@ def test_refused_entries_are_told_and_stop_nothing(replay: Replay, lists: Callab
         (["--indicators", "nowhere.csv"], "nowhere.csv: cannot be read"),
     ],
 )
-def test_called_wrongly(replay: Replay, arguments: list[str], said: str) -> None:
+def test_called_wrongly(replay: Replay, arguments: list[str], message: str) -> None:
     """One line and exit code 2."""
     code, out, err = replay(*arguments)
 
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert said in err
+    assert message in err
 
 
 def alert(kind: str = "audited", **given: Any) -> Alert:
@@ -187,7 +187,7 @@ def test_another_kind_is_a_change() -> None:
     assert sorted(one.fate for one in differences([missed], [audited, blocked])) == [Fate.GONE, Fate.GONE, Fate.NEW]
 
 
-def test_a_change_says_what_was() -> None:
+def test_a_change_names_the_old_value() -> None:
     """Kind, severity, count and indicator, as far as they differ."""
     listed = {
         "IndicatorId": "1",

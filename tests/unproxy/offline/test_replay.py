@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.clock import MICROS, parse_micros
-from tests.sample import REACHED, SQUID_LOG, Score, score
+from tests.sample import REACHED, SQUID_LOG, TRUTH, Score, score
 from unproxy.cli import run
 
 SAMPLES = Path("unproxy/samples")
@@ -34,13 +34,13 @@ def test_sample_balances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     summary = tmp_path / "summary.json"
     arguments = ["--out", str(out), "--alerts", str(alerts), "--events", str(events), "--summary", str(summary)]
     assert run(["replay", *SAMPLE, *arguments]) == 0
-    told = json.loads(summary.read_text())
+    counts = json.loads(summary.read_text())
 
-    assert told["read"] == 4768
-    assert told["read"] == told["parsed"] + sum(told["ignored"].values()) + sum(told["rejected"].values())
-    assert told["connections"] == sum(told["resolved"].values()) + sum(told["unresolved"].values())
-    assert told["waiting"] == 0
-    assert told["rows"] == len(lines(out)) > 0
+    assert counts["read"] == 4768
+    assert counts["read"] == counts["parsed"] + sum(counts["ignored"].values()) + sum(counts["rejected"].values())
+    assert counts["connections"] == sum(counts["resolved"].values()) + sum(counts["unresolved"].values())
+    assert counts["waiting"] == 0
+    assert counts["rows"] == len(lines(out)) > 0
     assert all(alert["AlertId"] for alert in lines(alerts))
     assert {event["Outcome"] for event in lines(events)} == {"blocked", "audited"}
     captured = capsys.readouterr()
@@ -49,8 +49,32 @@ def test_sample_balances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "dns 2,000" in captured.err
 
 
-def test_rows_go_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --out, rows are on stdout as JSON lines, and the talk is not among them."""
+def test_rows_of_the_sample_name_the_user(tmp_path: Path) -> None:
+    """Each row with a process names its account, command line and parent, except of one process whose name was not traced."""
+    out = tmp_path / "rows.jsonl"
+    assert run(["replay", *SAMPLE, "--out", str(out)]) == 0
+    rows = [row for row in lines(out) if row["InitiatingProcessFileName"] not in {"", "<...>"}]
+    fields = ("AccountName", "CommandLine", "ParentFileName", "ParentId", "CreationTime", "FolderPath")
+
+    assert len(rows) == 1462
+    assert [row for row in rows if not all(row.get(f"InitiatingProcess{field}") for field in fields)] == []
+    assert {row["InitiatingProcessAccountName"] for row in rows} == {"alice", "bob", "carol", "reports"}
+
+
+def test_the_packaged_sample_is_the_tested_one() -> None:
+    """The packaged files are those of tests/data/suricata; sockets have more about the process and nothing else."""
+    added = {"path", "command_line", "user", "uid", "parent_pid", "parent", "ts_started"}
+    for file in SAMPLES.glob("*.eve.json.gz"):
+        assert file.read_bytes() == (TRUTH.parent / file.name).read_bytes(), file.name
+    packaged, recorded = (
+        [json.loads(line) for line in gzip.decompress((folder / "sockets.jsonl.gz").read_bytes()).splitlines()]
+        for folder in (SAMPLES, TRUTH.parent)
+    )
+    assert [{key: value for key, value in line.items() if key not in added} for line in packaged] == recorded
+
+
+def test_rows_go_to_stdout_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --out, rows are on stdout as JSON lines, and messages are not among them."""
     assert run(["replay", SAMPLE[-1]]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -58,22 +82,22 @@ def test_rows_go_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[s
 
 
 def test_auto_gives_what_the_dialects_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that mixes sensors reads like theirs, and the summary says what was found; nobody's line is a reject."""
+    """A file that mixes sensors reads like theirs, and the summary names what was found; a line of no dialect is a reject."""
     texts = [gzip.decompress(Path(name.partition(":")[2]).read_bytes()).splitlines() for name in SAMPLE]
     mixed, rejects, summary = tmp_path / "mixed", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
-    mixed.write_bytes(b"nobody's\n" + b"".join(line + b"\n" for text in texts for line in text))
-    told = []
+    mixed.write_bytes(b"unknown\n" + b"".join(line + b"\n" for text in texts for line in text))
+    summaries = []
     for files in (SAMPLE, [f"auto:{mixed}"]):
         arguments = ["--out", str(tmp_path / "rows"), "--rejects", str(rejects), "--summary", str(summary)]
         assert run(["replay", *files, *arguments]) == 0
-        told.append(json.loads(summary.read_text()))
+        summaries.append(json.loads(summary.read_text()))
     (reject,) = lines(rejects)
-    by_name, by_itself = told
+    by_name, by_itself = summaries
 
     assert by_itself["dialects"] == {**by_name["dialects"], "auto": 1}
     assert (by_itself["rejected"], by_name["rejected"]) == ({"unknown_dialect": 1}, {})
     assert by_itself["parsed"] == by_name["parsed"]
-    assert (base64.b64decode(reject["raw_base64"]), reject["detail"]) == (b"nobody's", "no dialect claims this line")
+    assert (base64.b64decode(reject["raw_base64"]), reject["detail"]) == (b"unknown", "no dialect claims this line")
     assert "suricata 4,315, sockets 453, auto 1" in capsys.readouterr().err
 
 
@@ -88,9 +112,9 @@ def test_two_names_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in SAMPLE:
         dialect, _, path = name.partition(":")
         text = gzip.decompress(Path(path).read_bytes())
-        for device in names:
+        for device, alias in names.items():
             text = text.replace(b'"host":"%s"' % device.encode(), b'"host":"%s"' % addresses[device].encode())
-            text = text.replace(b'"device": "%s"' % device.encode(), b'"device": "%s"' % names[device].encode())
+            text = text.replace(b'"device": "%s"' % device.encode(), b'"device": "%s"' % alias.encode())
         other.append(f"{dialect}:{tmp_path / Path(path).stem}")
         (tmp_path / Path(path).stem).write_bytes(text)
     leases = tmp_path / "leases.jsonl"
@@ -112,12 +136,12 @@ def test_two_names_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         out = tmp_path / "rows.jsonl"
         assert run(["replay", *files, "--out", str(out), "--summary", str(summary)]) == 0
         rows.append(out.read_bytes().splitlines())
-    told = json.loads(summary.read_text())
+    counts = json.loads(summary.read_text())
 
     assert sorted(rows[0]) == sorted(rows[1])
-    assert sum(told["identified"].values()) == told["read"]
-    assert set(told["identified"]) == {"table", "named"}
-    assert told["identified"]["table"] > 4_315
+    assert sum(counts["identified"].values()) == counts["read"]
+    assert set(counts["identified"]) == {"table", "named"}
+    assert counts["identified"]["table"] > 4_315
 
 
 def test_endpoints_records_name_the_proxys_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,9 +158,9 @@ def test_endpoints_records_name_the_proxys_lines(tmp_path: Path, capsys: pytest.
         assert run(["--config", str(tmp_path / "unproxy.toml"), "replay", *files, *arguments]) == 0
         latest = {row["RecordId"]: row for row in sorted(lines(tmp_path / "rows"), key=lambda row: row["Version"])}
         scores.append(score(latest.values()))
-        told = json.loads(summary.read_text())
-        assert told["identified"] == {"named": 4_768, ("address" if config else "learnt"): 431}
-        assert told["addresses"] == ({} if config else {"learnt": 6, "ambiguous": 0})
+        counts = json.loads(summary.read_text())
+        assert counts["identified"] == {"named": 4_768, ("address" if config else "learnt"): 431}
+        assert counts["addresses"] == ({} if config else {"learnt": 6, "ambiguous": 0})
     learnt, without = scores
 
     assert (learnt.right, learnt.wrong, learnt.wrong_rows, learnt.process_wrong) == (learnt.requests, 0, 0, 0)
@@ -160,11 +184,11 @@ def test_tinyproxys_requests_are_joined_to_those_that_sensors_saw(
         assert run(["replay", *files, "--out", str(tmp_path / "rows"), "--summary", str(tmp_path / "summary")]) == 0
     time.tzset()
     latest = {row["RecordId"]: row for row in sorted(lines(tmp_path / "rows"), key=lambda row: row["Version"])}
-    told = json.loads((tmp_path / "summary").read_text())
+    counts = json.loads((tmp_path / "summary").read_text())
     result = score(latest.values())
     joined = [row for row in latest.values() if '"tinyproxy/' in json.dumps(row.get("AdditionalFields", ""))]
 
-    assert told["dialects"]["tinyproxy"] == 1_011
+    assert counts["dialects"]["tinyproxy"] == 1_011
     assert (result.right, result.wrong, result.wrong_rows, result.process_wrong) == (558, 0, 0, 0)
     assert [(row["ProxyPort"], row["Outcome"] in REACHED) for row in joined] == [(8888, True)] * 19
 
@@ -177,12 +201,13 @@ def test_no_line_read_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture
     other.write_bytes(b"nobody's\nnobody's either\n")
 
     assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out, *summary]) == 1
-    told = json.loads((tmp_path / "summary").read_text())
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert told["read"] == sum(told["rejected"].values()) > 0
-    assert f"none of the lines could be read ({told['read']:,} incomplete); the first one, as sockets: " in said
+    counts = json.loads((tmp_path / "summary").read_text())
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert counts["read"] == sum(counts["rejected"].values()) > 0
+    assert f"none of the lines could be read ({counts['read']:,} incomplete); the first one, as sockets: " in printed
     assert (
-        "name the dialect that the files are written in, or auto to find it for each line; --rejects FILE keeps" in said
+        "name the dialect that the files are written in, or auto to find it for each line; --rejects FILE keeps"
+        in printed
     )
     assert run(["replay", f"auto:{other}", *out, "--rejects", str(rejects)]) == 1
     assert len(lines(rejects)) == 2
@@ -229,15 +254,15 @@ def test_line_that_is_too_long_is_counted_and_kept(tmp_path: Path, monkeypatch: 
     file.write_bytes(b"x" * 5000 + b"\n{}\n")
     arguments = ["--rejects", str(rejects), "--summary", str(summary), "--out", str(tmp_path / "rows.jsonl")]
     assert run(["replay", f"suricata:{file}", *arguments]) == 1
-    told = json.loads(summary.read_text())
+    counts = json.loads(summary.read_text())
 
-    assert told["read"] == 2 == told["parsed"] + sum(told["ignored"].values()) + sum(told["rejected"].values())
-    assert told["rejected"]["too_long"] == 1
+    assert counts["read"] == 2 == counts["parsed"] + sum(counts["ignored"].values()) + sum(counts["rejected"].values())
+    assert counts["rejected"]["too_long"] == 1
     assert {line["reason"] for line in lines(rejects)} >= {"too_long"}
 
 
 def test_damaged_file_gives_what_could_be_read_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A gzip file that breaks off gives its rows and its summary, and then says what is wrong."""
+    """A gzip file that breaks off gives its rows and its summary, and then reports what is wrong."""
     whole = gzip.decompress((SAMPLES / "sockets.jsonl.gz").read_bytes())
     file, out, summary = tmp_path / "cut.jsonl.gz", tmp_path / "rows.jsonl", tmp_path / "summary.json"
     file.write_bytes(gzip.compress(whole)[:-2000])
@@ -248,7 +273,7 @@ def test_damaged_file_gives_what_could_be_read_and_exit_1(tmp_path: Path, capsys
     assert "cut.jsonl.gz" in capsys.readouterr().err
 
 
-def test_output_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An output file in a folder that is not there is the caller's mistake."""
     assert run(["replay", SAMPLE[-1], "--out", str(tmp_path / "nowhere" / "rows.jsonl")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -34,16 +34,16 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def test_files_are_read_back_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was written reads back through `replay`, with nothing wrong; the summary says what was in it."""
+    """What was written reads back through `replay`, with nothing wrong; the summary has what was in it."""
     world, rows = tmp_path / "world", tmp_path / "rows.jsonl"
     assert run([*SMALL, "--out", str(world)]) == 0
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     sources = [f"suricata:{world}/*.eve.json", f"sockets:{world}/*.sockets.jsonl"]
     assert run(["replay", *sources, "--out", str(rows)]) == 0
 
-    assert said.out == ""
+    assert printed.out == ""
     for word in ("devices", "connections", "requests", "tunnel", "late lines", "replay 'suricata:"):
-        assert word in said.err
+        assert word in printed.err
     truth = [json.loads(line) for line in (world / "truth.jsonl").read_text().splitlines()]
     result = score(latest(json.loads(line) for line in rows.read_text().splitlines()), truth)
     assert result.right / result.requests >= 0.98
@@ -74,12 +74,12 @@ def test_kafka_gets_it_with_the_truth(
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     assert run([*SMALL, "--gaps", "--speed", "0", "--processes", "1", "--truth", str(truth)]) == 0
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     lines = sum((message.value() or b"").count(b"\n") + 1 for message in messages_of(settings, TELEMETRY))
 
-    assert f"published    {lines:>10,}  in " in said
-    assert f"lines        {lines:>10,}  " in said
-    assert "outages" in said
+    assert f"published    {lines:>10,}  in " in printed
+    assert f"lines        {lines:>10,}  " in printed
+    assert "outages" in printed
     assert truth.read_text().count("\n") > 100
 
 
@@ -88,7 +88,7 @@ def test_sigterm_ends_it_gracefully(
     messages_of: Callable[[Settings, str], list[Message]],
     tmp_path: Path,
 ) -> None:
-    """Told to end in the middle, all processes stop, what was sent is acknowledged, and the exit code is that of `produce`.
+    """After SIGTERM in the middle all processes stop, what was sent is acknowledged, and the exit code is that of `produce`.
 
     Modules that lie in the current folder are run by none of the processes.
     """
@@ -107,16 +107,16 @@ def test_sigterm_ends_it_gracefully(
         assert process.stderr is not None
         line = next(line for line in process.stderr if "publishing" in line and "lines=0 " not in line)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, printed = process.communicate(timeout=30)
     finally:
         process.kill()
     lines = sum((message.value() or b"").count(b"\n") + 1 for message in messages_of(settings, TELEMETRY))
 
     assert not (tmp_path / "run").exists()
     assert line
-    assert process.returncode == 0, said
-    assert f"published    {lines:>10,}  in " in said
-    assert "stopped early" in said
+    assert process.returncode == 0, printed
+    assert f"published    {lines:>10,}  in " in printed
+    assert "stopped early" in printed
 
 
 @pytest.mark.parametrize(
@@ -130,18 +130,18 @@ def test_sigterm_ends_it_gracefully(
         ["--out", "pyproject.toml"],
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A world that cannot be, or a folder in use, is told in one line, and ends with 2."""
+def test_an_impossible_world_is_reported_in_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A world that cannot be, or a folder in use, is reported in one line, and ends with 2."""
     assert run(["simulate", *wrong]) == 2
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
 
-    assert len(said.err.splitlines()) == 1
-    assert said.err.startswith("unproxy: ")
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("unproxy: ")
     assert not Path("world").exists()
 
 
-def test_no_kafka_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a Kafka it says where it looked and what to do, and ends with 1."""
+def test_no_kafka_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Kafka it prints where it looked and what to do, and ends with 1."""
     monkeypatch.setenv(f"{PREFIX}KAFKA__BOOTSTRAP", f"127.0.0.1:{free_port()}")
 
     assert run(["simulate"]) == 1

@@ -29,7 +29,7 @@ def wrong(settings: Settings) -> list[str]:
 
 
 def test_all_is_well_after_migrate(settings: Settings) -> None:
-    """With topics and tables made, there is nothing to find; before, it is said what to run."""
+    """With topics and tables made, there is nothing to find; before, each finding names what to run."""
     assert [what.rpartition("; ")[2] for what in wrong(settings)] == ["run `unproxy migrate`"] * (1 + len(TABLES))
     assert wiring.migrate(settings)
     assert wiring.on_tables(settings, pending) == []
@@ -108,10 +108,10 @@ def test_column_that_is_missing_is_found(settings: Settings, engine: Engine) -> 
     assert wrong(settings) == []
 
 
-def test_lost_table_is_found_and_made_when_told(
+def test_lost_table_is_found_and_made_on_request(
     settings: Settings, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What `check` says to run for a table that was lost helps; without being told, `migrate` makes none and says so."""
+    """The command that `check` names for a lost table makes it; `migrate` without its option makes none and reports that."""
     file = tmp_path / "settings.toml"
     write_settings(settings, file)
     wiring.migrate(settings)
@@ -154,7 +154,7 @@ def test_missing_topics_are_found_and_made(settings: Settings) -> None:
     assert wrong(other) == []
 
 
-def test_unreachable_is_said_with_what_to_do(
+def test_unreachable_is_reported_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without Kafka and ClickHouse, both are named with what to do, and the exit code is 1."""
@@ -172,7 +172,7 @@ def test_unreachable_is_said_with_what_to_do(
         assert "127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_failed_creation_is_said(settings: Settings) -> None:
+def test_failed_creation_is_reported(settings: Settings) -> None:
     """A cluster that refuses a topic is quoted."""
     kafka = settings.kafka.model_copy(update={"topic_prefix": "too/odd"})
     with pytest.raises(Failed, match=r"too/odd.* cannot be created"):

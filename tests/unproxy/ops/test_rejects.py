@@ -62,7 +62,7 @@ def reject(settings: Settings, messages: Iterable[tuple[int, bytes, Headers]]) -
     assert producer.flush(30) == 0
 
 
-def said(reason: str, dialect: str = "suricata", device: str = "dev", detail: str = "why") -> Headers:
+def reject_headers(reason: str, dialect: str = "suricata", device: str = "dev", detail: str = "why") -> Headers:
     """Headers of a reject."""
     return {"reason": reason, "detail": detail, "dialect": dialect, "device": device}
 
@@ -167,7 +167,7 @@ def test_each_reject_is_replayed_once(steps: list[tuple[tuple[str, str], int]]) 
     ],
 )
 def test_what_cannot_be_replayed(one: Rejected, why: str) -> None:
-    """Whole lines of sensors can; rows, alerts and beginnings of lines cannot, and it says why."""
+    """Whole lines of sensors can; rows, alerts and beginnings of lines cannot, and the reason is named."""
     left = why_left(one)
 
     assert why in left
@@ -180,14 +180,14 @@ def test_bytes_go_back_where_they_came_from(kafka_settings_for: SettingsMaker) -
     reject(
         settings,
         [
-            (1, b"\x00\xff one", said("malformed")),
-            (1, b"two", said("bad_value")),
-            (1, b"three", said("malformed", "sockets")),
-            (2, b"four", said("malformed", device="other")),
-            (2, b"six", {**said("malformed", device="other"), "device_from": "key"}),
-            (2, b"{}", said("not_deliverable", "unproxy")),
+            (1, b"\x00\xff one", reject_headers("malformed")),
+            (1, b"two", reject_headers("bad_value")),
+            (1, b"three", reject_headers("malformed", "sockets")),
+            (2, b"four", reject_headers("malformed", device="other")),
+            (2, b"six", {**reject_headers("malformed", device="other"), "device_from": "key"}),
+            (2, b"{}", reject_headers("not_deliverable", "unproxy")),
             (3, b"row", {"reason": "not_deliverable", "detail": "x"}),
-            (3, b"five", {**said("malformed"), "device": b"\xff"}),
+            (3, b"five", {**reject_headers("malformed"), "device": b"\xff"}),
             (3, b"no headers", {}),
         ],
     )
@@ -217,9 +217,9 @@ def test_refused_lines_have_no_back_door(kafka_settings_for: SettingsMaker) -> N
     reject(
         settings,
         [
-            (0, b"forged", {**said("not_allowed"), **none}),
-            (0, b"unread", {**said("malformed"), **none}),
-            (0, b"of nobody", said("malformed")),
+            (0, b"forged", {**reject_headers("not_allowed"), **none}),
+            (0, b"unread", {**reject_headers("malformed"), **none}),
+            (0, b"unsigned", reject_headers("malformed")),
         ],
     )
     account = replay(settings)
@@ -227,7 +227,7 @@ def test_refused_lines_have_no_back_door(kafka_settings_for: SettingsMaker) -> N
     assert [reason for reason, _, why in account.done if why] == ["not_allowed"]
     assert published(settings) == [
         (0, b"dev", b"unread", [("dialect", b"suricata"), LATE, ("device_from", b"key"), ("claims", b"none")]),
-        (0, b"dev", b"of nobody", [("dialect", b"suricata"), LATE]),
+        (0, b"dev", b"unsigned", [("dialect", b"suricata"), LATE]),
     ]
 
     assert replay(settings, Wanted("not_allowed")).replayed == 1
@@ -241,16 +241,18 @@ def test_one_kind_after_the_other(kafka_settings_for: SettingsMaker) -> None:
     """Each fix has its replay, and one of everything takes only what is left; by device or time nothing is remembered."""
     settings = kafka_settings_for()
     kinds = [(reason, dialect) for reason in ("malformed", "bad_value") for dialect in ("suricata", "sockets")]
-    reject(settings, [(0, f"{reason} {dialect}".encode(), said(reason, dialect)) for reason, dialect in kinds])
+    reject(
+        settings, [(0, f"{reason} {dialect}".encode(), reject_headers(reason, dialect)) for reason, dialect in kinds]
+    )
 
-    assert replay(settings, Wanted(device="nobody")).replayed == 0
+    assert replay(settings, Wanted(device="absent")).replayed == 0
     assert replay(settings, Wanted(since_ms=1 << 50)).replayed == 0
     assert replay(settings, Wanted(device="dev")).replayed == 4
     assert replay(settings, Wanted("malformed", "sockets")).replayed == 1
     assert replay(settings, Wanted(dialect="sockets")).replayed == 1
     everything = replay(settings)
     assert (everything.replayed, everything.before) == (2, 2)
-    reject(settings, [(0, b"new", said("bad_value", "sockets"))])
+    reject(settings, [(0, b"new", reject_headers("bad_value", "sockets"))])
     assert replay(settings, Wanted(dialect="sockets")).replayed == 1
     assert replay(settings).replayed == 0
 
@@ -258,8 +260,11 @@ def test_one_kind_after_the_other(kafka_settings_for: SettingsMaker) -> None:
 def test_many_lines_share_messages(kafka_settings_for: SettingsMaker) -> None:
     """Ten thousand lines of some devices: all there, in order, in few messages, none above what is reasonable."""
     settings = kafka_settings_for()
-    sent = [(at % 4, b"%d %s" % (at, b"x" * 100), said("malformed", device=f"dev{at % 8}")) for at in range(10_000)]
-    reject(settings, [*sent, (0, b"y" * 3_000_000, said("malformed"))])
+    sent = [
+        (at % 4, b"%d %s" % (at, b"x" * 100), reject_headers("malformed", device=f"dev{at % 8}"))
+        for at in range(10_000)
+    ]
+    reject(settings, [*sent, (0, b"y" * 3_000_000, reject_headers("malformed"))])
     assert replay(settings).replayed == 10_001
 
     found = published(settings)
@@ -276,7 +281,10 @@ def test_many_lines_share_messages(kafka_settings_for: SettingsMaker) -> None:
 def test_what_is_rejected_again_waits_for_the_next_replay(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
     """A worker reads what was mended and rejects the rest once more: no circle, nothing lost, nothing twice."""
     settings = kafka_settings_for()
-    reject(settings, [(0, b"mended", said("malformed", "x")), *[(1, b"reject me", said("malformed", "x"))] * 20])
+    reject(
+        settings,
+        [(0, b"mended", reject_headers("malformed", "x")), *[(1, b"reject me", reject_headers("malformed", "x"))] * 20],
+    )
     worker = WorkerProcess(settings, tmp_path / "worker.log").start()
     try:
         for lines, rejects in ((21, 41), (20, 61)):
@@ -292,11 +300,11 @@ def test_what_is_rejected_again_waits_for_the_next_replay(kafka_settings_for: Se
     assert [row["id"] for row in rows if not row["id"].startswith("closed")] == ["mended"]
 
 
-def test_told_to_stop(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_request_is_obeyed(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop ends it between two chunks; what was done is remembered, the rest is done the next time."""
     settings = kafka_settings_for()
     monkeypatch.setattr(carrying, "CHUNK_MESSAGES", 10)
-    reject(settings, [(0, b"%d" % at, said("malformed")) for at in range(50)])
+    reject(settings, [(0, b"%d" % at, reject_headers("malformed")) for at in range(50)])
     stop = Event()
     first = Replay(settings, Wanted(), again=False, dry_run=False, notify=print)
     keep = first._remember
@@ -316,27 +324,29 @@ def test_told_to_stop(kafka_settings_for: SettingsMaker, monkeypatch: pytest.Mon
 
 
 def test_kafka_that_goes_away(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without progress for long it says so, and that what was done is remembered."""
+    """Without progress for long it reports that, and that what was done is remembered."""
     settings = kafka_settings_for()
-    reject(settings, [(0, b"line", said("malformed"))])
+    reject(settings, [(0, b"line", reject_headers("malformed"))])
     monkeypatch.setattr(timeouts, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start again to go on"):
         replay(settings)
 
 
 def test_command_line(settings_for: SettingsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The verb replays, tells what it did for people and for programs, and what it did not."""
+    """The verb replays, and reports what it did and what it did not, for people and for programs."""
     settings = settings_for()
     file = tmp_path / "settings.toml"
     write_settings(settings, file)
-    reject(settings, [(0, b"line", said("malformed")), (0, b"{}", said("not_deliverable", "unproxy"))])
+    reject(
+        settings, [(0, b"line", reject_headers("malformed")), (0, b"{}", reject_headers("not_deliverable", "unproxy"))]
+    )
 
     assert run(["--config", str(file), "rejects", "--replay", "--dry-run"]) == 0
     assert "1 to replay  malformed  suricata\n" in capsys.readouterr().out
     assert run(["--config", str(file), "rejects", "--replay", "--device", "DEV"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
-    assert "nothing is remembered" in told.err
+    output = capsys.readouterr()
+    assert output.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
+    assert "nothing is remembered" in output.err
     assert run(["--config", str(file), "rejects", "--replay", "--format", "jsonl"]) == 0
     done = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {(one["Reason"], one["Done"], one["Count"]) for one in done} == {
@@ -352,9 +362,9 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     client = connect(settings.clickhouse)
     migrate(client, settings.clickhouse.database)
     kinds: list[tuple[bytes, dict[str, bytes | None]]] = [
-        (b'{"a":\x1b[31m\xff', _encoded(said("malformed", detail="old"))),
-        (b'{"b":\x1b[31m\xff' + b"z" * 1_000, _encoded(said("malformed", device="dev2", detail="new\x07"))),
-        (b"x", _encoded(said("bad_value", "sockets", detail="a port of -1"))),
+        (b'{"a":\x1b[31m\xff', _encoded(reject_headers("malformed", detail="old"))),
+        (b'{"b":\x1b[31m\xff' + b"z" * 1_000, _encoded(reject_headers("malformed", device="dev2", detail="new\x07"))),
+        (b"x", _encoded(reject_headers("bad_value", "sockets", detail="a port of -1"))),
         (b"row", {"reason": b"not_deliverable"}),
     ]
     rows = [
@@ -384,7 +394,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     write_settings(settings, file)
     assert run(["--config", str(file), "rejects", "--reason", "bad_value", "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["ExampleDetail"] == "a port of -1"
-    assert run(["--config", str(file), "rejects", "--device", "nobody"]) == 0
+    assert run(["--config", str(file), "rejects", "--device", "absent"]) == 0
     there = "there are some of dialects: no dialect, sockets, suricata; of devices: "
     assert f"no such rejects; {there}" in capsys.readouterr().err
 
@@ -409,7 +419,7 @@ def test_ctrl_c(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
     settings = kafka_settings_for()
     file = tmp_path / "settings.toml"
     write_settings(settings, file)
-    reject(settings, [(at % 4, b"%d %s" % (at, b"x" * 400), said("malformed")) for at in range(60_000)])
+    reject(settings, [(at % 4, b"%d %s" % (at, b"x" * 400), reject_headers("malformed")) for at in range(60_000)])
     command = [sys.executable, "-m", "unproxy", "--config", str(file), "rejects", "--replay"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: remembered(settings), "the first place that is remembered")

@@ -28,8 +28,8 @@ BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.O
 SETTINGS = ProtectionSettings(
     groups=("servers=srv-*",), modes=("ws-2=block", "ws-3=audit", "@servers=off", "ws-6=off"), alert_gap_secs=0
 )
-LISTED = Given("bad.example", title="Campaign 7", severity="high")
-OTHER_PROXY = "10.8.8.8"
+LISTED = Given("bad1.example", title="Campaign 7", severity="high")
+OTHER_PROXY = "198.51.100.80"
 
 Timed = tuple[float, Event | bytes]
 """An hour of Tuesday, and an event or a line of a Windows machine at that time."""
@@ -60,9 +60,9 @@ def _with_verdicts(hour: float, port: int, host: str, *actions: Action) -> list[
 
 def _ws_1() -> list[Timed]:
     timed = [one for n in range(60) for one in _fetched(6 + n / 60, 1000 + n, "www.example.com")]
-    timed.append((11, connection(seconds(11), port=2000, remote="203.0.113.9", remote_port=443)))
-    timed += _with_verdicts(12, 2001, "bad.example", Action.BLOCKED)
-    timed += _fetched(15, 2002, "bad.example")
+    timed.append((11, connection(seconds(11), port=2000, remote="203.0.113.21", remote_port=443)))
+    timed += _with_verdicts(12, 2001, "bad1.example", Action.BLOCKED)
+    timed += _fetched(15, 2002, "bad1.example")
     changes = ((16, BLOCK, OFF), (10, BLOCK, AUDIT), (14, OFF, BLOCK), (8, AUDIT, OFF))
     return timed + [(23, mode_line("ws-1", seconds(hour), new, old)) for hour, new, old in changes]
 
@@ -95,7 +95,7 @@ STORY: Mapping[str, tuple[tuple[float, float], list[Timed]]] = {
     "ws-3": ((0, 24), _ws_3()),
     "ws-4": ((0, 24), _ws_4()),
     "ws-5": ((0, 24), [(20, mode_line("ws-5", seconds(20), BLOCK))]),
-    "srv-1": ((0, 4), _fetched(2, 2000, "bad.example")),
+    "srv-1": ((0, 4), _fetched(2, 2000, "bad1.example")),
     "ws-6": ((-14, -13), []),
 }
 """From which hour to which hour each device reports, and its events."""

@@ -65,8 +65,8 @@ def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     def do(*arguments: str) -> tuple[int, str, str]:
         code = run(["--config", str(file), "alerts", *arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return do
 
@@ -97,7 +97,7 @@ FILTERS = [
 
 
 def test_filters_of_the_table(verb: Verb) -> None:
-    """Each narrows what is shown; withdrawn alerts never are, suppressed ones are unless told otherwise."""
+    """Each narrows what is shown; withdrawn alerts never are, suppressed ones are by default."""
     for arguments, _, numbers in FILTERS:
         code, out, err = verb("--format", "jsonl", *arguments)
 
@@ -106,15 +106,15 @@ def test_filters_of_the_table(verb: Verb) -> None:
         assert ("no alerts" in err) is (not numbers)
 
 
-def test_unknown_device_is_told(verb: Verb) -> None:
-    """A name that nobody heard of is told from a device without alerts."""
+def test_unknown_device_is_reported(verb: Verb) -> None:
+    """An unknown name is reported differently from a device without alerts."""
     code, out, err = verb("--device", "nodev")
 
     assert (code, out, err) == (0, "", "no alerts: nodev was never seen; known devices: none yet\n")
 
 
 def test_filters_of_the_topic(settings: Settings) -> None:
-    """The same ones, where withdrawn alerts are told, too."""
+    """The same ones, where withdrawn alerts are shown, too."""
     publish(settings, BLOCK_ALERTS, [json.dumps(one).encode() for one in ALERTS])
     for _, wanted, numbers in FILTERS:
         expected = {*numbers, *([4] if wanted.has(ALERTS[3]) else [])}

@@ -27,7 +27,7 @@ def at(clock: str) -> int:
     return parse_micros(f"2026-11-24T{clock}")
 
 
-def heard(first: str, last: str, sensor: str = "s") -> dict[str, Any]:
+def seen(first: str, last: str, sensor: str = "s") -> dict[str, Any]:
     """A row of DeviceCoverage."""
     times = {"FirstTime": f"2026-11-24T{first}:00Z", "LastTime": f"2026-11-24T{last}:00Z"}
     return {"Dialect": "suricata", "Sensor": sensor, **times}
@@ -59,8 +59,8 @@ def asked(since: str, until: str, coverage: list[dict[str, Any]], gaps: list[dic
     ],
 )
 def test_a_sensor_was_seen_or_not(since: str, until: str, verdict: Verdict) -> None:
-    """Seen is heard before and after with less than five minutes between; buckets that follow each other are one stretch."""
-    rows = [heard("10:01", "10:04"), heard("10:08", "10:09"), heard("10:10", "10:12"), heard("10:20", "10:22")]
+    """Seen: lines before and after, less than five minutes apart; buckets that follow each other are one stretch."""
+    rows = [seen("10:01", "10:04"), seen("10:08", "10:09"), seen("10:10", "10:12"), seen("10:20", "10:22")]
     found = asked(since, until, rows).presences[0]
 
     assert found.verdict is verdict
@@ -68,7 +68,7 @@ def test_a_sensor_was_seen_or_not(since: str, until: str, verdict: Verdict) -> N
 
 def test_a_device_is_seen_when_all_its_sensors_saw_it() -> None:
     """One of two is partly; neither is not at all."""
-    both = [heard("10:00", "10:10"), heard("10:00", "10:10", "t")]
+    both = [seen("10:00", "10:10"), seen("10:00", "10:10", "t")]
 
     assert asked("10:05", "10:06", both).verdict is Verdict.SEEN
     assert asked("10:05", "10:06", both[:1]).verdict is Verdict.PARTLY
@@ -76,10 +76,10 @@ def test_a_device_is_seen_when_all_its_sensors_saw_it() -> None:
 
 
 def test_missing_lines_make_it_partly() -> None:
-    """Heard all the while, but some lines never came."""
-    found = asked("10:05", "10:08", [heard("10:00", "10:10"), heard("10:00", "10:10", "t")], [gap()])
+    """Lines came all the while, but some are missing."""
+    found = asked("10:05", "10:08", [seen("10:00", "10:10"), seen("10:00", "10:10", "t")], [gap()])
 
-    assert [witness.verdict for witness in found.presences] == [Verdict.PARTLY, Verdict.SEEN]
+    assert [presence.verdict for presence in found.presences] == [Verdict.PARTLY, Verdict.SEEN]
     assert lines(found)[1:3] == [
         "  suricata s  partly seen  2026-11-24 10:05:00.000 to 2026-11-24 10:08:00.000",
         "    1,200 lines missing between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000",
@@ -87,24 +87,24 @@ def test_missing_lines_make_it_partly() -> None:
 
 
 def test_every_kind_of_gap_is_put_in_words() -> None:
-    """A restart, a silence that lasts, one that is over, a line whose time nobody knows."""
+    """A restart, a silence that lasts, one that is over, a line whose time is unknown."""
     gaps = [
         gap("restart", LinesMissing=None),
         gap(LinesMissing=1, FromTime=None),
         gap("silence", ToTime=None),
         gap("silence"),
     ]
-    said = "\n".join(lines(asked("10:05", "10:08", [], gaps)))
+    printed = "\n".join(lines(asked("10:05", "10:08", [], gaps)))
 
-    assert "numbering began again between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000: what was lost" in said
-    assert "1 line missing between an unknown time and" in said
-    assert "  silent from 2026-11-24 10:06:00.000 on, it still is" in said
-    assert "  silent from 2026-11-24 10:06:00.000 to 2026-11-24 10:07:00.000" in said
+    assert "numbering began again between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000: what was lost" in printed
+    assert "1 line missing between an unknown time and" in printed
+    assert "  silent from 2026-11-24 10:06:00.000 on, it still is" in printed
+    assert "  silent from 2026-11-24 10:06:00.000 to 2026-11-24 10:07:00.000" in printed
 
 
 def test_programs_get_the_same() -> None:
     """One object a sensor, with the gaps that concern it, the device's silence with each."""
-    first, second = as_objects(asked("10:05", "10:08", [heard("10:00", "10:10")], [gap(), gap("silence")]))
+    first, second = as_objects(asked("10:05", "10:08", [seen("10:00", "10:10")], [gap(), gap("silence")]))
 
     assert (first["DeviceVerdict"], first["Verdict"], second["Verdict"]) == ("partly seen", "partly seen", "not seen")
     assert first["Seen"] == [["2026-11-24T10:05:00.000000Z", "2026-11-24T10:08:00.000000Z"]]
@@ -140,7 +140,7 @@ def test_unresolved_connections_are_counted_by_cause() -> None:
 
 def test_many_stretches_are_cut() -> None:
     """Ten are shown, and how many more there are."""
-    rows = [heard(f"{hour:02}:01", f"{hour:02}:02") for hour in range(12)]
+    rows = [seen(f"{hour:02}:01", f"{hour:02}:02") for hour in range(12)]
 
     assert lines(asked("00:00", "23:00", rows))[1].endswith("09:02:00.000, +2 more")
 
@@ -167,7 +167,7 @@ def test_stretches_of_any_order() -> None:
 )
 def test_times_as_people_give_them(text: str, after: str, expected: str) -> None:
     """A time of day is the latest one; of an end that of the beginning's day, or soon after its midnight, else it stays before
-    the beginning and is told. Anything else is a time as ISO 8601 has it.
+    the beginning and is reported. Anything else is a time as ISO 8601 has it.
     """
     assert moment(text, NOW, parse_micros(after) if after else 0) == parse_micros(expected)
 

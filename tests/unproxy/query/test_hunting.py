@@ -53,19 +53,19 @@ def client(engine: Engine) -> Client:
 
 ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "who-talked-to-it": [
-        ("srv-1", "bad.example:443", "", "allowed"),
-        ("ws-1", "", "203.0.113.9", "allowed"),
-        ("ws-1", "http://bad.example/", "", "blocked"),
-        ("ws-1", "bad.example:443", "", "allowed"),
+        ("srv-1", "bad1.example:443", "", "allowed"),
+        ("ws-1", "", "203.0.113.21", "allowed"),
+        ("ws-1", "http://bad1.example/", "", "blocked"),
+        ("ws-1", "bad1.example:443", "", "allowed"),
     ],
     "who-was-off": [("srv-1", "settings"), ("ws-1", "defender_5007"), ("ws-6", "settings")],
     "active-and-off": [("ws-1",), ("ws-4",), ("ws-5",)],
     "blind-on-a-day": [("ws-4", 1440), ("ws-5", 1200), ("ws-1", 600), ("srv-1", 240)],
     "done-while-off": [("ws-1", 61), ("srv-1", 1), ("ws-4", 1)],
     "alerts": [
-        ("not_enforced", "srv-1", "bad.example", 1),
-        ("blocked", "ws-1", "bad.example", 1),
-        ("not_enforced", "ws-1", "bad.example", 1),
+        ("not_enforced", "srv-1", "bad1.example", 1),
+        ("blocked", "ws-1", "bad1.example", 1),
+        ("not_enforced", "ws-1", "bad1.example", 1),
     ],
     "not-enforced-rows": [
         ("srv-1", "connection", "allowed"),
@@ -73,7 +73,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
         ("ws-1", "connection", "allowed"),
         ("ws-1", "destination", "allowed"),
     ],
-    "blocked-rows": [("ws-1", "http://bad.example/", "curl")],
+    "blocked-rows": [("ws-1", "http://bad1.example/", "curl")],
     "bypassed": [("ws-2", "http://warned.example/")],
     "bypassed-rows": [("ws-2", "connection"), ("ws-2", "destination")],
     "unjoined": [("ws-3", "alone.example/", "no_connection"), ("ws-3", "twice.example/", "ambiguous")],
@@ -83,8 +83,8 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     ],
     "unlisted-proxies": [(OTHER_PROXY, 1, 1)],
     "through-a-proxy": [("ws-4", "www.example.com", 1)],
-    "past-the-proxy": [("ws-1", "203.0.113.9", 443)],
-    "past-the-proxy-rows": [("ws-1", "203.0.113.9", 443)],
+    "past-the-proxy": [("ws-1", "203.0.113.21", 443)],
+    "past-the-proxy-rows": [("ws-1", "203.0.113.21", 443)],
 }
 COLUMNS: dict[str, list[str]] = {
     "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],
@@ -125,7 +125,7 @@ def test_every_block_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clock", "off", "heard"),
+    ("clock", "off", "on"),
     [
         ("01:00:00", ["srv-1", "ws-1", "ws-6"], ["srv-1", "ws-1", "ws-4", "ws-5"]),
         ("08:00:00", ["srv-1", "ws-6"], ["ws-4", "ws-5"]),
@@ -135,12 +135,12 @@ def test_every_block_is_asked() -> None:
         ("20:00:00", ["srv-1", "ws-6"], ["ws-4"]),
     ],
 )
-def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], heard: list[str]) -> None:
+def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], on: list[str]) -> None:
     """Whatever time is put into the page's queries: a mode holds from its beginning, and until just before its end."""
     for query in QUERIES:
         if query.name in ("who-was-off", "active-and-off"):
             there = query._replace(text=query.text.replace("15:00:00", clock))
-            expected = off if query.name == "who-was-off" else heard
+            expected = off if query.name == "who-was-off" else on
 
             assert [device for (device,) in picked(there.ask(client), ["DeviceName"])] == expected, there
 
@@ -155,7 +155,7 @@ def test_what_alerts_bring_finds_their_rows(client: Client) -> None:
     assert len(alerts) == 10
 
 
-def test_why_is_told_where_it_is_known(client: Client) -> None:
+def test_why_is_shown_where_it_is_known(client: Client) -> None:
     """Known to be off, by what; nothing known is empty."""
     (query,) = [query for query in QUERIES if (query.name, query.language) == ("active-and-off", "sql")]
 

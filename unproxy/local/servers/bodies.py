@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 PIECE_BYTES = 256 * 1024
 CHUNK_LINE_BYTES_MAX = 4096
+_KNOWN = ("deflate", "gzip", "lz4", "zstd")
 
 
 class BodyError(Exception):
     """The body contradicts the head of the request."""
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes | None: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
@@ -38,10 +31,9 @@ def decompressed(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return pieces
-    maker = _DECOMPRESSORS.get(encoding)
-    if maker is None:
-        raise BodyError(f"Content-Encoding {encoding} is not known; known are {', '.join(sorted(_DECOMPRESSORS))}")
-    return _decompress(encoding, maker, pieces)
+    if encoding not in _KNOWN:
+        raise BodyError(f"Content-Encoding {encoding} is not known; known are {', '.join(_KNOWN)}")
+    return _decompress(encoding, pieces)
 
 
 def _exactly(length: int, stream: BinaryIO) -> Iterator[bytes]:
@@ -69,53 +61,34 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
         stream.readline(CHUNK_LINE_BYTES_MAX)
 
 
-def _decompress(encoding: str, maker: Callable[[], _Decompressor], pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decompress(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Decompress one frame after another, as clients may send one per block."""
-    current = maker()
+    frame = _frame(encoding)
     begun = False
     for piece in pieces:
-        while piece:
+        left = piece
+        while left:
             try:
-                plain = current.decompress(piece)
+                plain = frame.decompress(left)
             except Exception as error:  # noqa: BLE001  # three libraries, three error trees
                 raise BodyError(f"the body is not {encoding}: {error}") from None
-            begun = True
-            piece = b""
-            if current.eof:
-                piece, current, begun = current.unused_data or b"", maker(), False
+            begun, left = True, b""
+            if frame.eof:
+                left, frame, begun = frame.unused_data or b"", _frame(encoding), False
             if plain:
                 yield plain
     if begun:
         raise BodyError(f"the {encoding} body ends in the middle")
 
 
-def _gzip() -> _Decompressor:
-    return zlib.decompressobj(wbits=31)
-
-
-def _deflate() -> _Decompressor:
-    return zlib.decompressobj()
-
-
-def _lz4() -> _Decompressor:
-    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]  # it has none
-
-    made: _Decompressor = LZ4FrameDecompressor()
-    return made
-
-
-def _zstd() -> _Decompressor:
-    if sys.version_info >= (3, 14):
-        from compression.zstd import ZstdDecompressor
+def _frame(encoding: str) -> Any:
+    """Return a decompressor of one frame, with the interface of the standard library's."""
+    if encoding in ("gzip", "deflate"):
+        return zlib.decompressobj(wbits=31 if encoding == "gzip" else zlib.MAX_WBITS)
+    if encoding == "lz4":
+        from lz4.frame import LZ4FrameDecompressor as Decompressor  # type: ignore[import-untyped]  # it has none
+    elif sys.version_info >= (3, 14):
+        from compression.zstd import ZstdDecompressor as Decompressor
     else:
-        from backports.zstd import ZstdDecompressor
-
-    return ZstdDecompressor()
-
-
-_DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
-    "gzip": _gzip,
-    "deflate": _deflate,
-    "lz4": _lz4,
-    "zstd": _zstd,
-}
+        from backports.zstd import ZstdDecompressor as Decompressor
+    return Decompressor()

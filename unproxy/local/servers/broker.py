@@ -23,19 +23,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from common.kafka import client_config
 from schemas.settings import KafkaSettings
 from schemas.topics import Topic
+from unproxy.kafka.cluster import TOPIC_SECS_MAX, make_topics
 from unproxy.local.servers.class_data import class_data_options
 from unproxy.local.servers.jars import kafka_jars
 from unproxy.local.servers.service import HOST, EmbeddedError, Service, free_port, port_is_free, private_files
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-TOPIC_SECS_MAX = 20.0
 ANSWER_SECS_MAX = 2.0
 GROUP_SECS_MAX = 0.3
 """Short: a client that got "not yet" repeats its request only after a second, a new client at once."""
@@ -135,7 +134,7 @@ class Broker(Service):
         text = _PROPERTIES.format(
             host=HOST,
             port=port,
-            controller_port=self._controller_port(port),
+            controller_port=_other_port(port),
             protocol="SASL_PLAINTEXT" if self._login else "PLAINTEXT",
             data=_in_properties(data),
             message_bytes_max=MESSAGE_BYTES_MAX,
@@ -167,12 +166,6 @@ class Broker(Service):
 
     def _class_data(self, java: Path) -> list[str]:
         return class_data_options(java, _live_once)
-
-    def _controller_port(self, port: int) -> int:
-        """Return any free port for the controller, which only the broker itself calls."""
-        while (chosen := free_port()) == port:
-            continue
-        return chosen
 
     def _format(self, java: Path, class_path: str) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties_file)]
@@ -240,27 +233,18 @@ def _live_once(class_data: list[str]) -> bool:
 
 
 def create_topics(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[str]:
-    """Create those that do not exist and wait until they can be written to. Gives the names it created."""
-    wanted = {
-        topic.name: NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=1, config=topic.config)
-        for topic in topics
-    }
-    if not wanted:
-        return []
+    """Create those that do not exist and wait until they can be written to; return their names. Raises Failed."""
+    wanted = list(topics)
     config: dict[str, Any] = {**client_config(kafka), "log_level": 0}
     client = AdminClient(config)
-    created = []
-    for name, future in client.create_topics(list(wanted.values()), operation_timeout=TOPIC_SECS_MAX).items():
-        try:
-            future.result(TOPIC_SECS_MAX)
-            created.append(name)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise EmbeddedError(
-                    f"topic {name}: cannot be created at {kafka.bootstrap}: {error.args[0].str()}"
-                ) from None
-    _await_leaders(client, set(wanted))
+    created = make_topics(client, kafka.bootstrap, wanted, 1)
+    _await_leaders(client, {topic.name for topic in wanted})
     return created
+
+
+def _other_port(port: int) -> int:
+    """Return any free port for the controller, which only the broker itself calls."""
+    return next(chosen for chosen in iter(free_port, None) if chosen != port)
 
 
 def _await_leaders(client: AdminClient, names: set[str]) -> None:

@@ -62,10 +62,6 @@ class Engine(Service):
     def _is_ours(self, command: list[str]) -> bool:
         return _MODULE in command and str(self.folder) in command
 
-    @property
-    def _data(self) -> Path:
-        return _data_in(self.folder)
-
     def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
         if importlib.util.find_spec("chdb") is None:
             raise EmbeddedError("the engine (chdb) is missing; install it with: pip install 'unproxy[embedded]'")
@@ -95,7 +91,7 @@ def main() -> int:
     os.chdir(Path(__file__).parent)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     os.umask(0o077)
-    data = _data_in(folder)
+    data = folder / "data"
     temporary = data / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     # The library opens an empty engine in a temporary folder when it is imported.
@@ -108,10 +104,6 @@ def main() -> int:
     from unproxy.local.servers.front import serve
 
     return serve(data, given.port, secret)
-
-
-def _data_in(folder: Path) -> Path:
-    return folder / "data"
 
 
 def _needed_files() -> Iterator[Path]:

@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer any statement."""
         self._answer_request(read_only=False)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # named by http.server
 
     def log_message(self, format: str, *args: Any) -> None:
         """Suppress the log entry per request."""
@@ -190,9 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.under_way():
             address = urlsplit(self.path)
             given = dict(parse_qsl(address.query, keep_blank_values=True))
+            asks_nothing = address.path == "/" and self.command != "POST" and "query" not in given
             if refusal := self._refusal():
                 self._refuse(_ACCESS_DENIED, refusal)
-            elif address.path in ("/ping", "/replicas_status") or (address.path == "/" and self._asks_nothing(given)):
+            elif address.path in ("/ping", "/replicas_status") or asks_nothing:
                 self._send(200, b"Ok.\n", {"Content-Type": "text/html; charset=UTF-8"})
             elif not self.server.knows(*self._login(given)):
                 # Without WWW-Authenticate, so that no browser asks for the login and then sends it for any page.
@@ -238,9 +239,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse without reading the body, so the connection cannot be used again."""
         self.close_connection = True
         self._fail(RequestError(code, text))
-
-    def _asks_nothing(self, given: dict[str, str]) -> bool:
-        return self.command != "POST" and "query" not in given
 
     def _run(self, given: dict[str, str], *, read_only: bool) -> None:
         sent = body_of(self.headers, self.rfile)  # type: ignore[arg-type]  # a Message is a mapping, only not declared so

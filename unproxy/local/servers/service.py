@@ -115,7 +115,7 @@ class Service(ABC):
 
     def attach(self) -> bool:
         """Find the one of this folder that runs, without starting any; False when there is none."""
-        process, port = self._left_running(), self._remembered_port()
+        process, port = self._left_running(), _number_in(self._port_file)
         if process is None or port is None:
             return False
         self._process, self._port = process, port
@@ -170,16 +170,16 @@ class Service(ABC):
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return None
 
-    def _remembered_port(self) -> int | None:
-        return _number_in(self._port_file)
-
     def _choose_port(self) -> int:
         """Return the requested port, else the last one, else any free one."""
         asked = self._asked_port or self._port
         if asked:
-            _raise_if_taken(asked, self.name)
+            if not port_is_free(asked):
+                raise EmbeddedError(
+                    f"port {asked} for the embedded {self.name} is taken by another program; end it or name another port"
+                )
             return asked
-        last = self._remembered_port()
+        last = _number_in(self._port_file)
         if last and port_is_free(last):
             return last
         if last:
@@ -290,13 +290,6 @@ def free_port() -> int:
             _given.append(port)
             return port
     raise EmbeddedError(f"found no free port from {PORTS.start} to {PORTS.stop - 1}; end some servers or name a port")
-
-
-def _raise_if_taken(port: int, name: str) -> None:
-    if not port_is_free(port):
-        raise EmbeddedError(
-            f"port {port} for the embedded {name} is taken by another program; end it or name another port"
-        )
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -106,7 +106,8 @@ class Sessions:
                     return answer
                 return _query(connection, request, _whole(head, rest), is_insert=insert is not None)
             except RuntimeError as error:
-                raise _as_request_error(error) from None
+                found = _CODE.search(str(error))
+                raise RequestError(*(int(found[1]), found[0]) if found else (UNKNOWN, str(error))) from None
 
     def _failed_inserts(self) -> str:
         """Return a count of the inserts that failed while their rows were stored: disk full, too many parts, no memory.
@@ -225,8 +226,3 @@ def _whole(head: bytes, rest: Iterator[bytes]) -> bytes:
 
 def _quoted(text: str, quote: str) -> str:
     return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote
-
-
-def _as_request_error(error: RuntimeError) -> RequestError:
-    found = _CODE.search(str(error))
-    return RequestError(int(found[1]), found[0]) if found else RequestError(UNKNOWN, str(error))

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from producers.sensor.enforce.inline import Gate, Queue
-from producers.sensor.enforce.mode import Enforcement, enforcing
+from producers.sensor.enforce.mode import Enforcement
 from producers.sensor.http.capture import Capture, capturing
 from producers.sensor.http.learning import Asked, Learner
 from producers.sensor.http.observer import CaptureReader, Plan, level_of, level_of_all
-from producers.sensor.http.packets import Packet, parse_packet
+from producers.sensor.http.packets import Packet
 from producers.sensor.kernel.nft_rules import NoRules, Rules
 from producers.sensor.kernel.sock_diag import Destroyer, Ended, Ends, FiveTuple, why_not_destroy
 from producers.sensor.queue import Queue as Lines
 from schemas.address import canonical_ip
 from schemas.events import Micros, ProtectionMode
-from tests.producers.sensor.http.fake_level import HELLO, HttpEvent, Level, Segment, events, segment_of
+from tests.producers.sensor.http.fake_level import HELLO, Level, events, segment
 from tests.producers.sensor.http.wire import hello
 
 V4, V6 = "198.51.100.80", "2001:db8:51::80"
@@ -98,13 +98,13 @@ def tables() -> list[str]:
 @contextmanager
 def blocking(
     lines: list[bytes], rules: Callable[[], Rules] = Rules, mode: ProtectionMode = ProtectionMode.BLOCK
-) -> Iterator[Enforcement[Segment, HttpEvent]]:
+) -> Iterator[Enforcement]:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "listed.txt"
         listed.write_text("listed.example\n")
-        with enforcing(
+        with Enforcement(
             "dev-a", lines.append, mode=mode, list_path=listed, proxies=[("", PORT)],
-            parse=segment_of, level=Level, rules=rules,
+            events=lambda: Level().packet, rules=rules,
         ) as enforcement:  # fmt: skip
             yield enforcement
 
@@ -159,7 +159,7 @@ def at_sight() -> dict[str, Any]:
             error = type(raised).__name__
         enforcement.observed([events("sub.listed.example", at=2, flow=flow)._replace(acked=hello)])
         (reset,) = _captured(capture, 1)
-        enforcement.reset(Segment(*flow, reset.flags, b"", reset.ack))
+        enforcement.reset(segment(flow, reset.flags, ack=reset.ack))
         enforcement.observed([events("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
         inline = enforcement.inline
     return {
@@ -182,9 +182,9 @@ def learning(
     with tempfile.TemporaryDirectory() as folder, capturing([], learns=True) as capture:
         listed = Path(folder) / "listed.txt"
         listed.write_text("listed.example\n")
-        with enforcing(
-            "dev-a", lines.append, mode=ProtectionMode.BLOCK, list_path=listed, parse=parse_packet,
-            level=lambda: level_of_all(plan) if hold_unknown else level_of(plan, learner),
+        with Enforcement(
+            "dev-a", lines.append, mode=ProtectionMode.BLOCK, list_path=listed,
+            events=lambda: (level_of_all(plan) if hold_unknown else level_of(plan, learner)).packet,
             is_proxied=learner.is_asked if hold_unknown else None,
         ) as enforcement:  # fmt: skip
             capture_reader = CaptureReader(capture, plan, queue, "dev-a", enforcement, learner)
@@ -230,6 +230,19 @@ def unknown_held() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _outcome(client: socket.socket, word: bytes, answered: Callable[[], None], *, waits: bool) -> str:
+    """Ask, call `answered` after the reply or the end of the stream, and wait for more if `waits`; return what came."""
+    outcome = "aborted"
+    with suppress(OSError):
+        client.sendall(word)
+        if client.recv(65_536):
+            outcome = "answered"
+        answered()
+        if waits:
+            client.recv(65_536)
+    return outcome
+
+
 def at_once() -> dict[str, Any]:
     """Listed requests to proxies that no setting names, before they are learnt and while they are learnt.
 
@@ -249,16 +262,9 @@ def at_once() -> dict[str, Any]:
                 for waits in (True, False):
                     with connected(address) as client:
                         client.settimeout(WAIT_SECS)
-                        port, outcome = ends_of(client)[1], "aborted"
-                        with suppress(OSError):
-                            client.sendall(word)
-                            if client.recv(65_536):
-                                outcome = "answered"
-                            if not asked:
-                                capture_reader.start()
-                            if waits:
-                                client.recv(65_536)
-                        asked[address, port] = outcome
+                        port = ends_of(client)[1]
+                        answered = (lambda: None) if asked else capture_reader.start
+                        asked[address, port] = _outcome(client, word, answered, waits=waits)
         # A level that stops does not wait for the reset of the last connection.
         deadline = time.monotonic() + WAIT_SECS
         while sum(b'"verdict"' in line for line in lines) < len(asked) and time.monotonic() < deadline:
@@ -387,7 +393,7 @@ def no_room() -> dict[str, Any]:
         time.sleep(0.01)
     rules.close()
     gate.close()
-    return {"got": sum(map(len, proxy.got)), "held": gate.packets, "unseen": gate.passed_unseen}
+    return {"got": sum(map(len, proxy.got)), "held": gate.packets, "unseen": gate.queue.passed_unseen}
 
 
 def faulty() -> dict[str, Any]:

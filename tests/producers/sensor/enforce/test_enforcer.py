@@ -12,12 +12,14 @@ import pytest
 import producers.sensor.enforce.enforcer as module
 from producers.sensor.enforce.deny_list import Listed
 from producers.sensor.enforce.enforcer import AWAITED_MAX, DESTROYED_MICROS, PROOF_MICROS, Enforcer, passes
+from producers.sensor.http.packets import ACK, RST, SYN, Packet
+from producers.sensor.http.request_lines import FlowKey, HttpEvent
 from producers.sensor.kernel.sock_diag import FiveTuple
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.fake_level import SYN, HttpEvent, Level, Segment, events
+from tests.producers.sensor.http.fake_level import FLOW, Level, events
+from tests.producers.sensor.http.fake_level import segment as segment_of
+from tests.producers.sensor.http.wire import tcp, v4
 
-FLOW = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
-RST, ACK = 0x04, 0x10
 AT = 1_780_000_000_000_000
 
 
@@ -46,7 +48,7 @@ class World:
         """On its way, and then the reset that its end brings about."""
         self.enforcer.saw(at, request._replace(at=at))
         if self.received is not None:
-            self.enforcer.reset(Segment(*request.flow, RST | ACK, b"", self.received))
+            self.enforcer.reset(segment_of(request.flow, RST | ACK, ack=self.received))
 
     def reported(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
@@ -68,22 +70,25 @@ def world(
     return made
 
 
-def segment(payload: bytes = b"", *, flags: int = 0, port: int = FLOW[1]) -> Segment:
-    return Segment(FLOW[0], port, FLOW[2], FLOW[3], flags, payload)
+def segment(payload: bytes = b"", *, flags: int = 0, port: int = FLOW[1]) -> Packet:
+    return segment_of((FLOW[0], port, *FLOW[2:]), flags, payload)
 
 
 CONNECT = b"CONNECT listed.example:443 HTTP/1.1\r\n\r\n"
 
 
-def passing(made: World, packets: Iterable[Segment], at: int = AT, level: Level | None = None) -> list[bool]:
+def passing(made: World, packets: Iterable[Packet], at: int = AT, level: Level | None = None) -> list[bool]:
     """Which of these packets may go on; then comes the reset."""
-    queue = list(packets)
-    may_pass = passes(made.enforcer, lambda raw: queue[raw[0]], level or Level(), lambda: at)
-    may = [may_pass(bytes([number])) for number in range(len(queue))]
+    may_pass = passes(made.enforcer, (level or Level()).packet, lambda: at)
+    may = [may_pass(raw(packet)) for packet in packets]
     if made.received is not None:
-        queue.append(segment(flags=RST | ACK)._replace(ack=made.received))
-        may_pass(bytes([len(queue) - 1]))
+        may_pass(raw(segment(flags=RST | ACK)._replace(ack=made.received)))
     return may
+
+
+def raw(packet: Packet) -> bytes:
+    ports = packet.src_port, packet.dst_port
+    return v4(tcp(packet.payload, flags=packet.flags, ports=ports, ack=packet.ack))
 
 
 def test_a_verdict_has_all_that_a_request_has() -> None:
@@ -256,7 +261,7 @@ def test_a_request_in_its_verdict_needs_no_other_line() -> None:
     """Its exchange comes when its connection is gone; another request's, and a marked one's, are reported."""
     made = world(ProtectionMode.BLOCK, True, False)
     for request in (events("listed.example"), events("listed.example")._replace(flow_id="u-2")):
-        made.saw(request._replace(flow=(*request.flow[:3], len(made.lines))))
+        made.saw(request._replace(flow=request.flow._replace(proxy_port=len(made.lines))))
     answer = events("listed.example", kind="exchange")
 
     assert made.verdicts() == [("blocked", "socket_destroyed"), ("audited", "socket_gone")]
@@ -298,7 +303,7 @@ def test_of_a_connection_that_is_older_a_held_request_may_be_a_copy() -> None:
     """So it is not reported as held inline, nor as blocked where the socket stays. It is dropped all the same."""
 
     class Older(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
+        def packet(self, at: int, packet: Packet, /) -> list[HttpEvent]:
             return [one._replace(from_begin=False) for one in super().packet(at, packet)]
 
     for outcome, verdict in ((True, ("blocked", "socket_destroyed")), (errno.EPERM, ("audited", "not_destroyed"))):
@@ -312,7 +317,7 @@ def test_of_a_request_in_pieces_the_first_may_have_been_answered() -> None:
     """Where the socket is gone or stays, no reset proves that nothing came back. The last piece is dropped all the same."""
 
     class InPieces(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
+        def packet(self, at: int, packet: Packet, /) -> list[HttpEvent]:
             return [one._replace(in_pieces=True) for one in super().packet(at, packet)]
 
     for outcome, verdict in (
@@ -330,7 +335,7 @@ def test_a_second_held_request_of_a_socket_that_stays_is_blocked() -> None:
     """Both in the packet that never left."""
 
     class Twice(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
+        def packet(self, at: int, packet: Packet, /) -> list[HttpEvent]:
             return super().packet(at, packet) * 2
 
     made = world(ProtectionMode.BLOCK, errno.EOPNOTSUPP, errno.EOPNOTSUPP)
@@ -358,7 +363,7 @@ def test_ports_used_again_are_another_connection() -> None:
     assert passing(destroyed, [fine], AT + DESTROYED_MICROS) == [True]
 
 
-def test_another_mode_lets_go() -> None:
+def test_another_mode_stops_enforcing() -> None:
     """What was ended is forgotten; a mode is reported when it changes, not when it is set again."""
     made = world(ProtectionMode.BLOCK, False)
     assert passing(made, [segment(CONNECT)]) == [False]
@@ -375,13 +380,13 @@ def test_events_of_another_connection_are_not_held() -> None:
     other = ("198.51.100.11", 50_000, "198.51.100.80", 3128)
 
     class Late(Level):
-        def packet(self, _at: int, _packet: Segment, /) -> list[HttpEvent]:
+        def packet(self, _at: int, _packet: Packet, /) -> list[HttpEvent]:
             return [events("listed.example", flow=other)]
 
     made = world(ProtectionMode.BLOCK)
-    may_pass = passes(made.enforcer, lambda _: segment(b"x"), Late(), lambda: AT)
+    may_pass = passes(made.enforcer, Late().packet, lambda: AT)
 
-    assert may_pass(b"") is True
+    assert may_pass(raw(segment(b"x"))) is True
     made.enforcer.reset(segment(flags=RST | ACK, port=other[1]))
     assert (made.verdicts(), made.destroyed) == ([("blocked", "socket_destroyed")], [other])
 
@@ -390,7 +395,7 @@ def test_what_is_no_segment_goes_on() -> None:
     """Such as fragments."""
     made = world(ProtectionMode.BLOCK)
 
-    assert passes(made.enforcer, lambda _: None, Level(), lambda: AT)(b"") is True
+    assert passes(made.enforcer, Level().packet, lambda: AT)(b"") is True
 
 
 TWO_HOSTS = events("")._replace(
@@ -430,15 +435,15 @@ def test_what_is_no_request_is_stopped_at_named_proxies_only() -> None:
     made = world(ProtectionMode.BLOCK, block_unreadable=True)
     learnt = ("198.51.100.11", 40_000, "203.0.113.9", 5432)
 
-    assert not made.enforcer.stops(AT, NO_REQUEST._replace(flow=learnt))
-    assert made.enforcer.stops(AT, UNREADABLE_REQUEST._replace(flow=learnt))
+    assert not made.enforcer.stops(AT, NO_REQUEST._replace(flow=FlowKey(*learnt)))
+    assert made.enforcer.stops(AT, UNREADABLE_REQUEST._replace(flow=FlowKey(*learnt)))
 
 
 def test_other_requests_in_a_dropped_packet_are_reported() -> None:
     """A CONNECT, and behind it the client hello for which the packet is dropped: only the gate has seen both."""
 
     class Both(Level):
-        def packet(self, _at: int, packet: Segment, /) -> list[HttpEvent]:
+        def packet(self, _at: int, packet: Packet, /) -> list[HttpEvent]:
             return [events("fine.example"), events("listed.example", kind="tls")] if packet.payload else []
 
     made = world(ProtectionMode.BLOCK)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import producers.sensor.enforce.mode as module
-from producers.sensor.enforce.mode import Enforcement, enforcing
+from producers.sensor.enforce.mode import Enforcement
 from producers.sensor.kernel.nft_rules import NoRules, Rules
 from producers.sensor.kernel.tracefs import SensorError
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.fake_level import HttpEvent, Level, Segment, segment_of
+from tests.producers.sensor.http.fake_level import Level
 
 
 def no_rules() -> Rules:
@@ -28,9 +27,9 @@ def enforced(
     *,
     list_path: Path | None = None,
     mode_file: Path | None = None,
-) -> AbstractContextManager[Enforcement[Segment, HttpEvent]]:
-    return enforcing(
-        "dev-a", lines.append, mode=mode, proxies=[("", 3128)], parse=segment_of, level=Level, rules=no_rules,
+) -> Enforcement:
+    return Enforcement(
+        "dev-a", lines.append, mode=mode, proxies=[("", 3128)], events=lambda: Level().packet, rules=no_rules,
         list_path=list_path, mode_file=mode_file,
     )  # fmt: skip
 
@@ -74,7 +73,7 @@ def test_sockets_alone_are_enough_to_block(kernel: Callable[[str], None], caplog
         assert (enforcement.mode, enforcement.inline) == (ProtectionMode.BLOCK, False)
 
     assert modes(lines) == [("block", "")]
-    assert vars(caplog.records[0])["reason"] == "nf_tables: Operation not permitted"
+    assert vars(caplog.records[-1])["reason"] == "nf_tables: Operation not permitted"
 
 
 def test_the_mode_file_changes_it(kernel: Callable[[str], None], tmp_path: Path) -> None:

@@ -2,82 +2,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from producers.sensor.http.packets import Packet
+from producers.sensor.http.request_lines import FlowKey, HttpEvent, Kind
 from producers.sensor.kernel.sock_diag import FiveTuple
-from producers.sensor.kernel.trace_ring import spelled
 from schemas.address import split_authority, split_url
 
-SYN = 0x02
 HELLO = b"\x16hello "
+FLOW: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
 
 
-class Segment(NamedTuple):
-    """A TCP segment."""
-
-    src_ip: str
-    src_port: int
-    dst_ip: str
-    dst_port: int
-    flags: int
-    payload: bytes
-    ack: int = 0
+def segment(flow: FiveTuple, flags: int, payload: bytes = b"", *, ack: int = 0) -> Packet:
+    """A segment that the client sends."""
+    return Packet(*flow, 0, flags, payload, ack=ack)
 
 
-class HttpEvent(NamedTuple):
-    """A request, or a name in what stands for a client hello."""
-
-    kind: str
-    at: int
-    flow: FiveTuple
-    flow_id: str
-    tx: int
-    method: str
-    target: str
-    host: str
-    port: int
-    acked: int = 0
-    from_begin: bool = True
-    in_pieces: bool = False
-    started: int = 0
-    named: str = ""
-    user_agent: str = ""
-    others: tuple[tuple[str, int], ...] = ()
-    is_readable: bool = True
-
-
-def segment_of(ip: bytes) -> Segment | None:
-    """Of a whole packet without extension headers."""
-    at, ends = (20, ip[12:20]) if ip[0] >> 4 == 4 else (40, ip[8:40])
-    half = len(ends) // 2
-    head = ip[at:]
-    ports = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
-    payload = head[(head[12] >> 4) * 4 :]
-    ack = int.from_bytes(head[8:12], "big")
-    return Segment(spelled(ends[:half]), ports[0], spelled(ends[half:]), ports[1], head[13], payload, ack)
-
-
-def events(
-    host: str,
-    port: int = 443,
-    *,
-    kind: str = "request",
-    at: int = 0,
-    flow: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128),
-) -> HttpEvent:
+def events(host: str, port: int = 443, *, kind: str = "request", at: int = 0, flow: FiveTuple = FLOW) -> HttpEvent:
     """A CONNECT to this host, or its name in a tunnel."""
     method, target = ("CONNECT", f"{host}:{port}") if kind != "tls" else ("", "")
-    return HttpEvent(kind, at, flow, "u-1", 0, method, target, host, port)
+    return HttpEvent(Kind(kind), at, FlowKey(*flow), "u-1", 0, method, target, host, port, from_begin=True)
 
 
 class Level:
     """Returns what each segment contains."""
 
-    def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
+    def packet(self, at: int, packet: Packet, /) -> list[HttpEvent]:
         """CONNECT, absolute URIs, names."""
         return [one._replace(at=at, acked=packet.ack) for one in self._events(packet)]
 
-    def _events(self, packet: Segment) -> list[HttpEvent]:
+    def _events(self, packet: Packet) -> list[HttpEvent]:
         flow = packet[:4]
         if packet.payload.startswith(HELLO):
             return [events(packet.payload.removeprefix(HELLO).decode(), kind="tls", flow=flow)]
@@ -86,5 +38,6 @@ class Level:
         if method == b"CONNECT":
             return [events(*split_authority(target, 0), flow=flow)]
         if method == b"GET":
-            return [HttpEvent("request", 0, flow, "u-1", 0, "GET", target, split_url(target)[0], 80)]
+            host, _ = split_url(target)[:2]
+            return [events(host, 80, flow=flow)._replace(method="GET", target=target)]
         return []

@@ -36,11 +36,11 @@ def end(at: int = 0, *, port: int = PORT) -> Packet:
 
 
 def tcp(
-    payload: bytes, *, options: bytes = b"", flags: int = ACK, ports: tuple[int, int] = (PORT, PROXY_PORT)
+    payload: bytes, *, options: bytes = b"", flags: int = ACK, ports: tuple[int, int] = (PORT, PROXY_PORT), ack: int = 9
 ) -> bytes:
     """A TCP segment with its header."""
     length = 20 + len(options)
-    return struct.pack("!HHIIBBHHH", *ports, FIRST_SEQ, 9, length // 4 << 4, flags, 512, 0, 0) + options + payload
+    return struct.pack("!HHIIBBHHH", *ports, FIRST_SEQ, ack, length // 4 << 4, flags, 512, 0, 0) + options + payload
 
 
 def v4(

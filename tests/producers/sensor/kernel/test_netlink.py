@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -150,3 +153,26 @@ def test_attributes_of_any_length_end(rest: bytes, length: int, kind: int) -> No
 
     assert sum(map(len, found.values())) <= len(raw)
     assert all(len(one.body) <= len(raw) for one in messages(struct.pack("=I", length) + raw))
+
+
+@pytest.mark.parametrize("capabilities", [["--bounding-set=-net_admin", "--inh-caps=-net_admin"], []])
+def test_the_receive_buffer_without_the_right_to_exceed_the_limit(capabilities: list[str]) -> None:
+    """In a user namespace the kernel refuses SO_RCVBUFFORCE: the buffer is as large as allowed, and the log names the limit."""
+    program = (
+        "import logging, sys; from producers.sensor.kernel import netlink\n"
+        "logging.basicConfig(format='%(message)s %(wanted_bytes)d %(given_bytes)d')\n"
+        "link = netlink.opened(2, receive_bytes=int(sys.argv[1]))\n"
+        "print(link.getsockopt(1, 8) // 2)\n"
+    )
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii"))
+    command = ["setpriv", *capabilities, sys.executable, "-c", program]
+    more, most = (
+        subprocess.run([*command, str(size)], check=True, capture_output=True, text=True, timeout=60)
+        for size in (2 * limit, limit)
+    )
+    limited = int(more.stdout) == limit
+
+    assert limited or not capabilities
+    assert more.stderr.split()[-2:] == ([str(2 * limit), str(limit)] if limited else [])
+    assert ("net.core.rmem_max" in more.stderr) is limited
+    assert (int(most.stdout), most.stderr) == (limit, "")

@@ -33,7 +33,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     ],
 )
 def test_the_next_life_reads_where_the_last_one_died(what: str, last: Place | None, tmp_path: Path) -> None:
-    """After kill -9 too, and until it says that it knows; a process that died with no message at hand left nothing."""
+    """After kill -9 too, and until `done` confirms the reading; a process that died with no message at hand left nothing."""
     subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "state"), what], check=False)
 
     assert AtHand(tmp_path / "state").last == last

@@ -1,4 +1,4 @@
-"""The disk under the worker's state fails: it says so, comes back by itself, and nothing is lost."""
+"""The disk under the worker's state fails: the worker logs it, comes back by itself, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_the_local_store_holds_nothing_that_the_changelog_lacks(
         while deaths < 4:
             code = worker.start().wait()
             assert code in (-signal.SIGKILL, Exit.HOLE), (
-                "what was read before an assignment may be passed over: it starts anew"
+                "what was read before an assignment may be passed over: it starts again"
             )
             deaths += code == -signal.SIGKILL
-    told = {(raw.key(), raw.value()) for raw in read_all(settings, STATE_CHANGELOG)}
+    published = {(raw.key(), raw.value()) for raw in read_all(settings, STATE_CHANGELOG)}
     kept = [entry for folder in Path(settings.worker.data_dir).rglob("*.db") for entry in _kept(folder)]
 
     assert kept
-    assert set(kept) <= told
+    assert set(kept) <= published
 
 
 def _kept(folder: Path) -> list[tuple[bytes, bytes]]:
@@ -96,7 +96,7 @@ def test_damaged_state_is_taken_from_kafka(
 
     assert len(damaged) >= 4
     assert worker.exits == [70]
-    assert worker.says().count("is damaged; the next start takes it from Kafka") == 1
+    assert worker.log_text().count("is damaged; the next start takes it from Kafka") == 1
     assert list(folder.parent.glob("worker.stale-*")) == []
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
 
@@ -145,12 +145,12 @@ def test_full_disk_costs_time_only(kafka_settings_for: SettingsFor, tmp_path: Pa
             assert worker.stop() == 0
         finally:
             worker.discard()
-        exits, says = worker.exits, worker.says()
+        exits, logged = worker.exits, worker.log_text()
     verdict = judge(settings)
 
     assert all(committed(settings)[partition] > offset for partition, offset in stood.items())
     assert set(exits) == {70}
-    assert says.count("is full, make room there; nothing is lost") == len(exits)
+    assert logged.count("is full, make room there; nothing is lost") == len(exits)
     assert verdict.inputs > 100
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
 
@@ -186,18 +186,21 @@ def test_faust_never_sees_the_disk_fail(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(worker_disk, "end", ended)
     folder = tmp_path / "worker"
-    for trouble, says, stays in ((f"IO error: {FULL[0]}: x", "is full", True), (f"{DAMAGED[0]} x", "damaged", False)):
+    for trouble, message, stays in (
+        (f"IO error: {FULL[0]}: x", "is full", True),
+        (f"{DAMAGED[0]} x", "damaged", False),
+    ):
         store = SimpleNamespace(**dict.fromkeys(TOUCHES, touch))
         watch_store(store, folder)
         for name in TOUCHES:
             folder.mkdir(exist_ok=True)
-            with pytest.raises(Ended, match=says):
+            with pytest.raises(Ended, match=message):
                 getattr(store, name)(trouble)
             assert folder.exists() == stays
 
 
 def test_other_errors_are_none_of_the_disk(tmp_path: Path) -> None:
-    """An error that does not speak of the disk leaves folder and process alone."""
-    blame_disk(RuntimeError("told to fail"), tmp_path)
+    """An error that is not of the disk leaves folder and process alone."""
+    blame_disk(RuntimeError("failed on request"), tmp_path)
 
     assert tmp_path.exists()

@@ -26,7 +26,7 @@ def test_a_share_above_the_limit_is_too_much() -> None:
 
 
 def test_a_few_lines_are_no_alarm() -> None:
-    """One of two lines says nothing; with enough lines it does."""
+    """One reject of two lines is no sample; of enough lines it is."""
     rate = RejectRate(0.1, 60, 100)
 
     assert not rate.note(2, 1, now=0)
@@ -51,7 +51,7 @@ def test_nothing_may_be_rejected_or_everything() -> None:
 
 
 def test_who_stopped_is_doubted() -> None:
-    """After a stop a few lines are enough; once many were read the share has to be found anew."""
+    """After a stop a few lines are enough; once many were read the share is measured again."""
     rate = RejectRate(0.1, 60, 100, doubted=True)
     assert rate.note(2, 1, now=0)
     assert not rate.note(18, 1, now=1)

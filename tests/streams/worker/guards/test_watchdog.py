@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from common.group_lag import Progress
 from common.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
-from streams.worker.group_offsets import Progress
 from streams.worker.guards import watchdog
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.guards.exit_codes import Exit
@@ -27,7 +27,7 @@ SettingsFor = Callable[..., Settings]
 
 
 def test_a_stall_is_lag_without_commit() -> None:
-    """Only input that waits without any commit for too long is a stall; commits, work and pauses start anew."""
+    """Only input that waits without any commit for too long is a stall; commits, work and pauses restart the time."""
     stall = Stall(30)
     lag = {0: Progress(5, 9), 1: Progress(9, 9)}
 
@@ -42,7 +42,7 @@ def test_a_stall_is_lag_without_commit() -> None:
 
 
 def test_a_partition_that_waits_for_its_turn_is_no_stall() -> None:
-    """While others of the worker go on, a partition may stand four times as long, and its health says nothing of it."""
+    """While others of the worker go on, a partition may stand four times as long, and its health does not show it."""
     stall = Stall(30)
     for now in range(0, 121, 10):
         assert not stall.stalled({0: Progress(5, 9), 1: Progress(now, 999)}, now)
@@ -56,7 +56,7 @@ def test_a_partition_that_waits_for_its_turn_is_no_stall() -> None:
 
 
 def test_a_log_without_ticks_has_no_pulse() -> None:
-    """Growth of any partition, work, and an absence of Kafka start anew; commits and other partitions do as well."""
+    """Growth of any partition, work, and an absence of Kafka restart the time; commits and other partitions do as well."""
     pulse = Pulse(60)
     still = {0: Progress(9, 9), 1: Progress(5, 7)}
 
@@ -73,7 +73,7 @@ def test_a_log_without_ticks_has_no_pulse() -> None:
 
 
 def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever goes wrong in it: a worker that nobody watches does not go on."""
+    """Any error in the watchdog ends the worker: it does not go on unwatched."""
     ended: list[Exit] = []
     monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
     monkeypatch.setattr(watchdog, "ROUND_SECS", 0)
@@ -87,7 +87,7 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """While it does not answer nothing can be known; both limits begin anew when it does."""
+    """While it does not answer nothing can be known; both limits start again when it does."""
     ended: list[Exit] = []
     monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
     answers: list[dict[int, Progress] | None] = []
@@ -124,7 +124,7 @@ threading.Event().wait(60)
 
 
 def test_a_watchdog_that_hangs_ends_the_worker(tmp_path: Path) -> None:
-    """It comes round no more, as nothing may where a library holds all threads up: the log says where each of them stands."""
+    """A watchdog that no longer runs, as when a library blocks all threads, ends the process; the log has all stacks."""
     done = subprocess.run(
         [sys.executable, "-c", STUCK, str(tmp_path)], capture_output=True, text=True, timeout=50, check=False
     )
@@ -143,12 +143,12 @@ from streams.worker.guards.at_hand import AtHand
 from streams.worker.group_offsets import GroupView
 settings = Settings.model_validate_json(sys.stdin.read())
 watchdog.ASK_SECS = 0.2
-class Told(Looks):
+class ReportingLooks(Looks):
     def answered(self, *_):
         print("looked", flush=True)
 nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
 watchdog.Watchdog(
-    GroupView(settings), Told(), **nothing, stall_secs_max=1.5, stop_secs_max=9, partitions=4,
+    GroupView(settings), ReportingLooks(), **nothing, stall_secs_max=1.5, stop_secs_max=9, partitions=4,
     own_partitions=lambda: [int(partition) for partition in sys.argv[2:]], at_hand=AtHand(Path(sys.argv[1])),
 ).start()
 threading.Event().wait(50)
@@ -162,13 +162,16 @@ def has_looked(log: Path, times: int) -> bool:
 
 @pytest.mark.parametrize(
     ("own", "why"),
-    [([], "for 3 s nobody has ticked into any partition"), (["0"], "for 3 s nobody has ticked into partitions that")],
+    [
+        ([], "for 3 s no tick was published to any partition"),
+        (["0"], "for 3 s no tick was published to partitions that"),
+    ],
     ids=["without partitions", "with one"],
 )
 def test_a_worker_in_a_log_without_ticks_is_ended(
     own: list[str], why: str, kafka_settings_for: SettingsFor, tmp_path: Path
 ) -> None:
-    """Nothing waits and Kafka answers: while somebody ticks there it goes on, and after that it ends itself with 76."""
+    """Nothing waits and Kafka answers: while ticks come it goes on, and without them it ends itself with 76."""
     settings = kafka_settings_for()
     log = tmp_path / "log"
     with log.open("wb") as out:

@@ -31,7 +31,7 @@ def names(settings: Settings) -> set[str]:
     return {key.rpartition(b"\0")[0].decode() for key in table(settings)} - {""}
 
 
-def said(port: int, metric: str) -> float:
+def value_of(port: int, metric: str) -> float:
     """A number on the worker's page; 0 where it is not there yet."""
     return sum((scrape(port) or {}).get(metric, {}).values())
 
@@ -62,10 +62,10 @@ def test_the_changelog_keeps_what_is_left(kafka_settings_for: SettingsFor, tmp_p
         recovered.restore(table(settings).items())
         shutil.rmtree(settings.worker.data_dir)
         worker.start()
-        wait_until(lambda: said(port, "unproxy_devices") > 0, "the worker has recovered")
-        assert said(port, "unproxy_devices_evicted_total") >= NAMES - DEVICES_MAX
+        wait_until(lambda: value_of(port, "unproxy_devices") > 0, "the worker has recovered")
+        assert value_of(port, "unproxy_devices_evicted_total") >= NAMES - DEVICES_MAX
 
-        assert said(port, "unproxy_devices") == len(recovered.devices)
+        assert value_of(port, "unproxy_devices") == len(recovered.devices)
         send(settings, NAMES, NAMES + 1)
         wait_until(lambda: f"dev-{NAMES}" in names(settings), "the next device has entries")
         assert worker.stop() == 0

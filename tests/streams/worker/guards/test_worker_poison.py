@@ -1,4 +1,4 @@
-"""Messages that nobody should send, through the worker with the real pipeline: all accounted for, and it goes on."""
+"""Messages that no producer should send, through the worker with the real pipeline: all accounted for, and it goes on."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ def ports(settings: Settings) -> set[int]:
 def test_a_file_that_is_no_sensors_does_not_stop_the_worker(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
     """So many rejects take longer than the watchdog waits for a commit; it sees them go forward and lets it be."""
     settings = kafka_settings_for(worker={"stall_secs_max": 1})
-    junk = b"\n".join([b"reject: one line of a file that nobody meant"] * 20_000)
+    junk = b"\n".join([b"reject: one line of a wrong file"] * 20_000)
     produce(settings, [(0, b"dev", junk)] * 8)
     worker = WorkerProcess(settings, tmp_path / "worker.log").start()
     try:
         wait_until(lambda: committed(settings)[0] >= 8, "all of it", 120)
         assert committed(settings)[0] <= ends(settings)[0]
-        assert worker.stop() == 0, worker.says()
+        assert worker.stop() == 0, worker.log_text()
     finally:
         worker.discard()
     assert len(read_all(settings, REJECTS)) == 160_000

@@ -73,7 +73,7 @@ def send(settings: Settings, poison: bytes) -> int:
 
 
 def undisturbed(settings: Settings, refused: Mapping[bytes, Refused]) -> tuple[set[bytes], set[bytes]]:
-    """Rows that pipelines make of the log of which nobody dies, up to what the group has committed, and of all of it."""
+    """Rows that pipelines make of the log without a death, up to what the group has committed, and of all of it."""
     done = committed(settings)
     pipelines = [Pipeline(settings.correlation) for _ in range(PARTITIONS)]
     must: set[bytes] = set()
@@ -102,7 +102,7 @@ def rows(settings: Settings) -> list[bytes]:
 
 
 def judge(settings: Settings, poison: bytes) -> None:
-    """All rows are those that the log gives whose poison is a reject and ends nobody."""
+    """Check that the rows are those of the log with the poison as a reject that ends no worker."""
     message = b"\n".join([BEFORE, poison, BEHIND])
     must, may = undisturbed(settings, {message: Refused({1}, "")})
 
@@ -137,7 +137,7 @@ def test_a_line_that_ends_the_worker_goes_to_rejects(
     headers = dict(reject.headers() or [])
 
     assert sum(counted.values()) == 1
-    assert len(worker.exits) == 2, worker.says()
+    assert len(worker.exits) == 2, worker.log_text()
     assert set(worker.exits) == exits
     assert reject.value() == poison
     assert (headers["reason"], headers["dialect"], headers["device"]) == (b"stops_worker", STUBBORN.encode(), b"dev")

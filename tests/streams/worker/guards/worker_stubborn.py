@@ -1,8 +1,7 @@
 """A worker with the real pipeline and one more dialect, lines of which end the process: settings as JSON on stdin.
 
-Lines of `stubborn` are those of `sockets`, but one that says `hang` keeps a Python loop busy, `hang in C` keeps all threads
-from running, `exhaust` takes memory until somebody ends the process, and of those that say `envelope` already taking them
-apart does not end.
+Lines of `stubborn` are those of `sockets`, but `hang` keeps a Python loop busy, `hang in C` keeps all threads
+from running, `exhaust` takes memory until the process is killed, and splitting `envelope` into lines does not end.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from streams.worker.guards import watchdog
 STUBBORN = "stubborn"
 CHUNK_BYTES = 8 << 20
 CHUNKS_MAX = 400
-"""Some 3 GB: a test in which nobody ends the process must not take the machine with it."""
+"""Some 3 GB: a test in which the process is not killed must not take the machine with it."""
 STUCK_SECS_MAX = 10.0
 
 
@@ -39,7 +38,7 @@ def parse(line: bytes) -> Parsed:
     elif line == b"exhaust":
         print("exhausting", flush=True)
         taken = [b"x" * CHUNK_BYTES for _ in range(CHUNKS_MAX)]
-        assert not taken, "nobody has ended the process"
+        assert not taken, "the process was not killed"
     return dialects()["sockets"].parse(line)
 
 

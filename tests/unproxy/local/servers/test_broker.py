@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from common.kafka import client_config
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
+from unproxy.errors import Failed
 from unproxy.local.servers import service
 from unproxy.local.servers.broker import Broker, _cluster_id, create_topics
 from unproxy.local.servers.class_data import class_data_options
@@ -85,7 +86,7 @@ def test_names_of_created_topics(broker: Broker, unique: str) -> None:
 
 def test_wrong_topic_is_refused(broker: Broker, unique: str) -> None:
     """A setting that Kafka does not know is an error that names the topic."""
-    with pytest.raises(EmbeddedError, match=f"topic {unique}: cannot be created"):
+    with pytest.raises(Failed, match=f"topic {unique} cannot be created"):
         create_topics(broker.settings, [Topic(unique, "", 1, {"no.such.setting": "1"})])
 
 
@@ -110,7 +111,7 @@ def test_large_messages(broker: Broker, settings: Settings) -> None:
 
 
 def test_loopback_and_own_session(broker: Broker) -> None:
-    """Nobody outside reaches it, and the terminal's Ctrl-C does not either."""
+    """It is not reachable from outside, and the terminal's Ctrl-C does not reach it either."""
     listening = [c for c in psutil.Process(broker.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
     assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}
@@ -135,7 +136,7 @@ def test_killed_and_started_again(own: Broker) -> None:
 
 
 def test_taken_over_and_stopped(own: Broker) -> None:
-    """Whoever starts one where one runs has that one, and ends it; the next start has its port and its topics."""
+    """Starting one where one runs takes that one over, and ends it; the next start has its port and its topics."""
     own.start()
     create_topics(own.settings, [Topic("kept", "", 1, {})])
     other = Broker(own.folder, login=False)
@@ -160,7 +161,7 @@ def test_taken_over_and_stopped(own: Broker) -> None:
 
 
 def test_killed_while_it_is_asked(tmp_path: Path) -> None:
-    """A broker that dies while its starter asks whether it is there takes nobody along: the starter says it ended."""
+    """A broker that dies while its starter asks whether it is there ends no other process: the starter reports that it ended."""
     script = (
         "import pathlib, sys, threading, unproxy.local.servers.broker as b\n"
         "broker = b.Broker(pathlib.Path(sys.argv[1]))\n"
@@ -208,7 +209,7 @@ def test_foreign_pid_file(own: Broker) -> None:
 
 
 def test_port_is_taken(tmp_path: Path) -> None:
-    """A port of somebody else is an error at once that says so."""
+    """A port in use by another process is an error at once that names it."""
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} for the embedded kafka is taken"):
@@ -235,7 +236,7 @@ def test_remembered_port_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_broken_folder(tmp_path: Path) -> None:
-    """A broker that cannot start says so at once, with the end of its log."""
+    """A broker that cannot start is reported at once, with the end of its log."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("version=nonsense\n")
 
@@ -265,7 +266,7 @@ def test_class_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without network and without jars the message says what was wanted and what to do."""
+    """Without network and without jars the message states what was wanted and what to do."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):

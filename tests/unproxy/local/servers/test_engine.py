@@ -229,7 +229,7 @@ def test_client_gone_in_the_middle(engine: Engine, client: Client) -> None:
 
 
 def test_wrong_encoding(engine: Engine) -> None:
-    """A body that is not what its header says is refused."""
+    """A body that does not match its header is refused."""
     assert ask(engine, "/", b"SELECT 1", Content_Encoding="zstd")[0] == 400
     assert ask(engine, "/?decompress=1", b"SELECT 1")[0] == 501
 
@@ -282,7 +282,7 @@ def test_kql_for_one_request(client: Client) -> None:
         client.raw_query("rows | where n > 1")
 
 
-def test_slow_query_holds_nobody_up(client: Client) -> None:
+def test_slow_query_delays_no_other(client: Client) -> None:
     """Others are answered while a query runs."""
     slow = threading.Thread(target=client.command, args=("SELECT sleep(2)",))
     slow.start()
@@ -295,7 +295,7 @@ def test_slow_query_holds_nobody_up(client: Client) -> None:
 
 
 def test_insert_that_fails_at_its_end(client: Client) -> None:
-    """What could be read and not be stored is an error with ClickHouse's code; the library says nothing of it."""
+    """What could be read and not be stored is an error with ClickHouse's code; the library itself does not report it."""
     client.command("ALTER TABLE rows MODIFY SETTING parts_to_delay_insert = 0, parts_to_throw_insert = 1")
     client.command("SYSTEM STOP MERGES rows")
     client.raw_insert("rows", insert_block=lines(1), fmt="JSONEachRow")
@@ -308,7 +308,7 @@ def test_insert_that_fails_at_its_end(client: Client) -> None:
 
 
 def test_insert_that_fails_beside_other_questions(engine: Engine, client: Client) -> None:
-    """What fails beside an insert is not what the insert failed of: nobody may take its rows for bad."""
+    """The error of another query is not the insert's error: the rows of the insert do not count as bad."""
     client.command("ALTER TABLE rows MODIFY SETTING parts_to_delay_insert = 0, parts_to_throw_insert = 1")
     client.command("SYSTEM STOP MERGES rows")
     client.raw_insert("rows", insert_block=lines(1), fmt="JSONEachRow")
@@ -393,7 +393,7 @@ def test_taken_over(own: Engine) -> None:
 
 
 def test_port_is_taken(tmp_path: Path) -> None:
-    """A port of somebody else is an error that says so, from the class and from the process."""
+    """A port in use by another process is an error that names it, from the class and from the process."""
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} for the embedded clickhouse is taken"):
@@ -463,7 +463,7 @@ def test_end_does_not_wait_for_clients(own: Engine) -> None:
 
 
 def test_loopback_only(own: Engine) -> None:
-    """Nobody outside reaches it."""
+    """It is not reachable from outside."""
     listening = [c for c in psutil.Process(own.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
     assert {(c.laddr.ip, c.laddr.port) for c in listening} == {("127.0.0.1", own.port)}

@@ -122,7 +122,7 @@ def count(client: Client) -> Any:
 
 
 def test_every_request_needs_the_secret(engine: Engine) -> None:
-    """In each of the ways that a ClickHouse server takes; only /ping, which tells nothing, is open."""
+    """In each of the ways that a ClickHouse server takes; only /ping, which reveals nothing, is open."""
     secret = engine.secret.get_secret_value()
     host = "Host: 127.0.0.1"
     right = [
@@ -342,7 +342,7 @@ def test_programs_are_not_run(engine: Engine, client: Client) -> None:
 
 
 def test_the_kernel_confines_the_process(engine: Engine) -> None:
-    """What no grant refuses the kernel does: all threads are confined, and what they could tell of us is little."""
+    """What no grant refuses the kernel does: all threads are confined, and what they could reveal of us is little."""
     threads = list(Path(f"/proc/{engine.pid}/task").iterdir())
     environment = psutil.Process(engine.pid).environ()
 
@@ -357,7 +357,7 @@ def test_the_kernel_confines_the_process(engine: Engine) -> None:
     }
 
 
-def test_the_secret_is_told_to_its_owner_only(engine: Engine) -> None:
+def test_only_its_owner_reads_the_secret(engine: Engine) -> None:
     """It is in a file for the owner alone, and neither in a command line, nor in an environment, nor in a log."""
     secret = engine.secret.get_secret_value()
     process = psutil.Process(engine.pid)

@@ -1,4 +1,4 @@
-"""Kafka's jars are run only when they are what the repository says."""
+"""Kafka's jars are run only when they match the repository's checksums."""
 
 from __future__ import annotations
 
