@@ -40,6 +40,7 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
         return conditions.extreme(name, arguments, node.span)
     others: dict[str, Callable[[Sequence[Value], Span], Value]] = {
         "coalesce": conditions.coalesced, "not": conditions.negation, "hash": conditions.hashed,
+        "hash_xxhash64": conditions.hashed,
     }  # fmt: skip
     if name in others:
         return others[name](arguments, node.span)
@@ -58,7 +59,7 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
 def known() -> list[str]:
     """Return the names of all functions."""
     return sorted(
-        {*SIGNATURES, *TO_TYPES, *SPECIAL, *_CHOICES, "coalesce", "not", "hash", "bin", "floor", "max_of", "min_of"}
+        {*SIGNATURES, *TO_TYPES, *SPECIAL, *_CHOICES, "coalesce", "not", "hash", "hash_xxhash64", "bin", "floor", "max_of", "min_of"}
     )
 
 

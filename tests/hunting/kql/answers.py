@@ -16,7 +16,6 @@ from functools import cache
 from typing import Any
 
 import chdb
-from chdb.state.sqlitelike import Connection
 
 from hunting.kql.errors import KqlError
 from hunting.kql.translation import Table, translate
@@ -62,7 +61,7 @@ def run(sql: str) -> str:
 
 
 @cache
-def _engine() -> Connection:
+def _engine() -> Any:
     connection = chdb.connect(":memory:")
     for name, written in _SETTINGS.items():
         connection.query(f"SET {name} = {written}")
