@@ -36,7 +36,8 @@ def arithmetic(operator: str, left: Value, right: Value, span: Span) -> Value:
 
 
 def _numeric(operator: str, left: Value, right: Value, *, nullable: bool) -> Value:
-    type_ = widest((left.type, right.type))
+    # The sum of two ints is a long, as Kusto's binder has it.
+    type_ = widest((left.type, right.type, LONG))
     folded = _folded(operator, left, right, type_)
     if folded is not None:
         return folded
@@ -109,6 +110,16 @@ def negated(value: Value, span: Span) -> Value:
     return Value(f"(-{value.sql})", value.type, value.nullable)
 
 
+def _wide(values: Sequence[Value]) -> Type:
+    return LONG if values[0].type is INT else values[0].type
+
+
+def _absolute(values: Sequence[Value]) -> str:
+    if values[0].type not in (*NUMBERS, TIMESPAN):
+        raise KqlError(f"expected a number or timespan, found a {values[0].type}", Span(0, 1))
+    return f"abs({values[0].sql})"
+
+
 def _round(values: Sequence[Value]) -> str:
     places = values[1].sql if len(values) > 1 else "0"
     # ClickHouse rounds halves of floats to even; KQL rounds them away from zero.
@@ -136,7 +147,7 @@ def _bits(sql: str) -> Signature:
 
 
 FUNCTIONS = {
-    "abs": Signature(first_type, "a", "abs({0})", keeps_name=True),
+    "abs": Signature(_wide, "a", _absolute, keeps_name=True),
     "sign": Signature(REAL, "n", "toFloat64(sign({0}))"),
     "sqrt": _real("sqrt"), "exp": _real("exp"), "exp2": _real("exp2"), "exp10": _real("exp10"), "log": _real("log"),
     "log2": _real("log2"), "log10": _real("log10"), "sin": _real("sin"), "cos": _real("cos"), "tan": _real("tan"),
