@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from hunting.kql.errors import KqlError, Span
+from hunting.kql.literals import as_json
 from hunting.kql.scalar.signatures import Signature
 from hunting.kql.types import TEXTS, Type
 from hunting.kql.values import Value, constant, converted, place, text_literal, to_dynamic, to_text
@@ -21,21 +22,15 @@ DYNAMIC, LONG, BOOL, STRING, REAL = Type.DYNAMIC, Type.LONG, Type.BOOL, Type.STR
 def elements(value: Value) -> str:
     """Return the JSON of each element of an array: an Array(String) in SQL, empty for anything else."""
     if isinstance(value.constant, list):
-        return (
-            f"[{', '.join(constant(DYNAMIC, element).sql for element in value.constant)}]"
-            if value.constant
-            else ("CAST([], 'Array(String)')")
-        )
+        parts = [text_literal(as_json(element) or "null") for element in value.constant]
+        return f"[{', '.join(parts)}]" if parts else "CAST([], 'Array(String)')"
     return f"JSONExtractArrayRaw({value.sql})"
 
 
 def element_texts(value: Value) -> str:
     """Return the text of each element of an array: an Array(String) in SQL."""
     if isinstance(value.constant, list):
-        parts = [
-            text_literal(item if isinstance(item, str) else to_text(constant(DYNAMIC, item)).sql.strip("'"))
-            for item in value.constant
-        ]
+        parts = [text_literal(item if isinstance(item, str) else as_json(item)) for item in value.constant]
         return f"[{', '.join(parts)}]" if parts else "CAST([], 'Array(String)')"
     return f"arrayMap(e -> JSONExtract(e, 'String'), JSONExtractArrayRaw({value.sql}))"
 
