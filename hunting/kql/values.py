@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -40,6 +40,10 @@ class Value:
     path: tuple[str, tuple[str | int, ...]] | None = None
     """A dynamic value that is a property: SQL of its base, names and places."""
     aggregate: bool = False
+    parts: Mapping[str, str] | None = None
+    """Of a property bag that is computed: SQL of the texts of its properties."""
+    text: str = ""
+    """Of a dynamic value that is a text: SQL of it."""
 
     def __post_init__(self) -> None:
         if len(self.sql) > SQL_CHARS_MAX:
@@ -138,6 +142,8 @@ def to_text(value: Value) -> Value:
     if value.type in TEXTS:
         return replace(value, type=Type.STRING, path=None)
     if value.type is Type.DYNAMIC:
+        if value.text:
+            return Value(value.text, Type.STRING, False, name=value.name)
         if value.is_constant:
             whole = value.constant
             return constant(Type.STRING, whole if isinstance(whole, str) else as_json(whole))

@@ -58,6 +58,9 @@ def member(base: Value, step: str | int, span: Span) -> Value:
     path = (*path, step)
     places = ", ".join(place(part) for part in path)
     name = f"{base.name}_{step}" if base.name else ""
+    if base.parts and isinstance(step, str) and step in base.parts:
+        text = base.parts[step]
+        return Value(f"toJSONString({text})", DYNAMIC, False, name=name, text=text)
     return Value(
         f"ifNull(nullIf(JSONExtractRaw({root}, {places}), 'null'), '')", DYNAMIC, False, name=name, path=(root, path)
     )
@@ -295,6 +298,12 @@ def _type_name(values: Sequence[Value]) -> str:
     return f"transform(toString(JSONType({value.sql})), {json}, {names}, 'null')"
 
 
+def _canonical(values: Sequence[Value]) -> str:
+    """Return dynamic_to_json: the JSON with sorted keys. Keys with a dot in them become nested ones."""
+    json = values[0].sql
+    return f"if(JSONType({json}) = 'Object', toString(CAST({json}, 'JSON')), {json})"
+
+
 def _json_path(values: Sequence[Value]) -> str:
     """Return extract_json: `$.a.b[0]` or `$['a']` as steps."""
     written = str(values[0].constant)
@@ -312,6 +321,7 @@ FUNCTIONS = {
     "pack": Signature(DYNAMIC, "aa*", _packed),
     "bag_pack": Signature(DYNAMIC, "aa*", _packed),
     "pack_dictionary": Signature(DYNAMIC, "aa*", _packed),
+    "dynamic_to_json": Signature(STRING, "y", _canonical),
     "array_length": Signature(LONG, "y", _length, nullable=True),
     "arraylength": Signature(LONG, "y", _length, nullable=True),
     "array_index_of": Signature(LONG, "ya?lll", _index_of),

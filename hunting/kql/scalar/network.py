@@ -181,22 +181,29 @@ def _has_prefix(values: Sequence[Value]) -> str:
     return f"arrayExists(a -> arrayExists(p -> {test}, {listed(prefixes)}), {_addresses(text)})"
 
 
+def url_parts(url: str) -> dict[str, str]:
+    """Return the parts of a URL, each as SQL of a text; all are empty for a text that is no URL."""
+    scheme = "^[A-Za-z][A-Za-z0-9+.-]*://"
+    login = "(?:[^/?#@]*@)?"
+    host = f"extract({url}, '{scheme}{login}([^/?#:]*)')"
+    # One regular expression for both forms of a host is thirty times slower.
+    in_brackets = f"extract({url}, '{scheme}{login}(\\\\[[^\\\\]]*\\\\])')"
+    return {
+        "Scheme": f"extract({url}, '^([A-Za-z][A-Za-z0-9+.-]*)://')",
+        "Host": f"if(startsWith({host}, '['), {in_brackets}, {host})",
+        "Port": f"extract(extract({url}, '{scheme}([^/?#]*)'), ':(\\\\d+)$')",
+        "Path": f"extract({url}, '{scheme}[^/?#]*(/[^?#]*)')",
+        "Username": f"extract({url}, '{scheme}([^/?#@:]*)(?::[^/?#@]*)?@')",
+        "Password": f"extract({url}, '{scheme}[^/?#@:]*:([^/?#@]*)@')",
+        "Fragment": f"extract({url}, '{scheme}[^#]*#(.*)$')",
+    }
+
+
 def _parse_url(values: Sequence[Value]) -> str:
     url = to_text(values[0]).sql
-    scheme = "[A-Za-z][A-Za-z0-9+.-]*://"
-    login = "(?:[^/?#@]*@)?"
-    host = "(?:\\\\[[^\\\\]]*\\\\]|[^/?#:]*)"
-    parts = {
-        "Scheme": f"extract({url}, '^([A-Za-z][A-Za-z0-9+.-]*)://')",
-        "Host": f"extract({url}, '^{scheme}{login}({host})')",
-        "Port": f"extract({url}, '^{scheme}{login}{host}:(\\\\d+)')",
-        "Path": f"extract({url}, '^{scheme}[^/?#]*(/[^?#]*)')",
-        "Username": f"extract({url}, '^{scheme}([^/?#@:]*)(?::[^/?#@]*)?@')",
-        "Password": f"extract({url}, '^{scheme}[^/?#@:]*:([^/?#@]*)@')",
-        "Fragment": f"extract({url}, '#(.*)$')",
-    }
-    texts = ", ',', ".join(f"'\"{name}\":', toJSONString({sql})" for name, sql in parts.items())
-    return f"concat('{{', {texts}, ',\"Query Parameters\":', {_query(f'extract({url}, {chr(39)}[?]([^#]*){chr(39)})')}, '}}')"
+    texts = ", ',', ".join(f"'\"{name}\":', toJSONString({sql})" for name, sql in url_parts(url).items())
+    query = f"extract({url}, '^[A-Za-z][A-Za-z0-9+.-]*://[^?#]*[?]([^#]*)')"
+    return f"concat('{{', {texts}, ',\"Query Parameters\":', {_query(query)}, '}}')"
 
 
 def _query(sql: str) -> str:

@@ -270,13 +270,12 @@ def _version(values: Sequence[Value]) -> str:
     return f"if(match({text}, '^\\\\d{{1,8}}([.]\\\\d{{1,8}}){{0,3}}$'), {total}, NULL)"
 
 
-def _path_parts(values: Sequence[Value]) -> str:
-    """Return parse_path: a stream's name is behind a colon that follows the file's name."""
-    text = values[0].sql
+def path_parts(text: str) -> dict[str, str]:
+    """Return the parts of a file's path, each as SQL of a text; a colon behind the file's name begins a stream's name."""
     path = f"replaceRegexpOne({text}, '^[A-Za-z][A-Za-z]+://', '')"
     file = f"extract({path}, '([^\\\\/\\\\\\\\]*)$')"
     name = f"if(match({path}, '^[A-Za-z]:[^\\\\/\\\\\\\\]*$'), substring({file}, 3), {file})"
-    parts = {
+    return {
         "Scheme": f"extract({text}, '^([A-Za-z][A-Za-z]+)://')",
         "RootPath": f"extract({path}, '^([A-Za-z]:)')",
         "DirectoryPath": f"extract({path}, '^(.*)[\\\\/\\\\\\\\]')",
@@ -285,7 +284,10 @@ def _path_parts(values: Sequence[Value]) -> str:
         "Extension": f"extract(extract({name}, '^([^:]*)'), '[.]([^.]+)$')",
         "AlternateDataStreamName": f"extract({name}, ':(.*)$')",
     }
-    texts_ = ", ',', ".join(f"'\"{key}\":', toJSONString({sql})" for key, sql in parts.items())
+
+
+def _parse_path(values: Sequence[Value]) -> str:
+    texts_ = ", ',', ".join(f"'\"{key}\":', toJSONString({sql})" for key, sql in path_parts(values[0].sql).items())
     return f"concat('{{', {texts_}, '}}')"
 
 
@@ -348,7 +350,7 @@ FUNCTIONS = {
     "to_utf8": Signature(DYNAMIC, "s", _codes),
     "tohex": Signature(STRING, "l?l", _hexadecimal, keeps_name=True),
     "parse_version": Signature(Type.DECIMAL, "s", _version, nullable=True),
-    "parse_path": Signature(DYNAMIC, "s", _path_parts),
+    "parse_path": Signature(DYNAMIC, "s", _parse_path),
     "parse_command_line": Signature(
         DYNAMIC,
         "sS",
