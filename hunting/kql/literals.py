@@ -6,6 +6,7 @@ Source: learn.microsoft.com/kusto/query/scalar-data-types/datetime, .../timespan
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,11 +21,17 @@ from hunting.kql.types import Type
 _Item = TypeVar("_Item")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
-"""What ClickHouse's DateTime64 holds; KQL's own range begins in the year 1."""
+DATETIME_TEXT = (
+    r"^(\d{4}[-/]\d{1,2}([-/]\d{1,2}([T ]+\d{1,2}:\d{2}(:\d{2}([.]\d{1,9})?)?( ?[AP]M)?)?)? ?(Z|GMT|UTC|[-+]\d{2}:?\d{2})?"
+    r"|\d{1,2}/\d{1,2}/\d{4}( \d{1,2}:\d{2}(:\d{2}([.]\d{1,9})?)?( ?[AP]M)?)?"
+    r"|([A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2,8} \d{4}( \d{1,2}:\d{2}(:\d{2})?)?( (Z|GMT|UTC|[-+]\d{4}))?)$"
+)
+"""Texts that `todatetime` reads: a regular expression (RE2)."""
+GUID_TEXT = r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+"""Texts that `toguid` reads: a regular expression (RE2)."""
 
 _DATETIME = re.compile(
-    r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:?\d{2})?",
+    r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|GMT|UTC|[+-]\d{2}:?\d{2})?",
     re.I,
 )
 _SPAN = re.compile(r"(-)?(?:(\d+)\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
@@ -38,7 +45,7 @@ def typed(word: Token) -> Literal:
     type_ = Type(name)
     if text in ("null", ""):
         return Literal(type_, None if type_ is not Type.GUID else "", span=word.span)
-    read = {Type.DATETIME: micros, Type.TIMESPAN: ticks, Type.GUID: _guid}[type_]
+    read = {Type.DATETIME: micros, Type.TIMESPAN: ticks, Type.GUID: guid}[type_]
     value = read(text)
     if value is None:
         raise KqlError(f"{text!r} is no {name}, or out of its range", word.span)
@@ -56,11 +63,11 @@ def micros(text: str) -> int | None:
             int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
         )
         at += timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
-        if zone and zone.upper() != "Z":
+        if zone and zone[0] in "+-":
             at -= timedelta(hours=int(zone[:3]), minutes=int(zone[0] + zone[-2:]))
     except (ValueError, OverflowError):
         return None
-    return (at - EPOCH) // timedelta(microseconds=1) if FIRST <= at <= LAST else None
+    return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def ticks(text: str) -> int | None:
@@ -78,7 +85,8 @@ def ticks(text: str) -> int | None:
     return None
 
 
-def _guid(text: str) -> str | None:
+def guid(text: str) -> str | None:
+    """Return a written guid in lower case with its dashes, None if it is none."""
     match = _GUID.fullmatch(text)
     if match is None:
         return None
@@ -153,12 +161,32 @@ def _json(stream: Stream) -> object:
             return -found if negative else found
         if word.kind is Kind.TEXT:
             return word.value
-        if word.kind in (Kind.TYPED, Kind.TIMESPAN):
-            return word.value.partition(" ")[2] or word.value
+        if word.kind is Kind.TIMESPAN:
+            return span_text(int(word.value))
+        if word.kind is Kind.TYPED:
+            return _as_text(typed(word))
         constants = {"true": True, "false": False, "null": None}
         if word.value not in constants:
             raise KqlError(f"found `{word.value[:40]}`, expected JSON", word.span)
         return constants[word.value]
+
+
+def _as_text(literal: Literal) -> str | None:
+    """Return a typed literal as it is in JSON."""
+    if not isinstance(literal.value, int):
+        return str(literal.value) if literal.value else None
+    if literal.type is Type.TIMESPAN:
+        return span_text(literal.value)
+    return f"{EPOCH + timedelta(microseconds=literal.value):%Y-%m-%dT%H:%M:%S.%f}0Z".rjust(28, "0")
+
+
+def span_text(ticks_: int) -> str:
+    """Return a timespan of so many ticks as `tostring` does."""
+    seconds, fraction = divmod(abs(ticks_), TICKS["second"])
+    days, seconds = divmod(seconds, 86_400)
+    shown = f"{days}." if days else ""
+    shown += f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return ("-" if ticks_ < 0 else "") + shown + (f".{fraction:07}" if fraction else "")
 
 
 def _items(stream: Stream, closing: str, read: Callable[[Stream], _Item]) -> list[_Item]:
@@ -181,4 +209,6 @@ def _pair(stream: Stream) -> tuple[str, object]:
 
 def as_json(value: object) -> str:
     """Return a dynamic constant as its stored text; null is empty."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""
     return "" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -199,8 +199,12 @@ class Translation:
         shown = []
         for column in relation.columns:
             value = column.value()
-            sql = to_text(value).sql if column.type is Type.TIMESPAN else value.sql
-            shown.append(sql if column.type is not Type.TIMESPAN else f"{sql} AS {identifier(column.name)}")
+            if column.type is Type.TIMESPAN:
+                text = to_text(value).sql
+                sql = f"if(isNull({value.sql}), NULL, {text})" if value.nullable else text
+                shown.append(f"{sql} AS {identifier(column.name)}")
+            else:
+                shown.append(value.sql)
         if not shown:
             raise KqlError("the result has no columns", Span(0, len(self.text)))
         order = f"\nORDER BY {', '.join(key.sql for key in relation.order)}" if relation.order else ""

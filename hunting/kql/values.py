@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from hunting.kql.errors import KqlError, Span
-from hunting.kql.literals import EPOCH, as_json
+from hunting.kql.literals import DATETIME_TEXT, EPOCH, GUID_TEXT, as_json, guid
 from hunting.kql.types import CLICKHOUSE, NEVER_NULL, NUMBERS, TEXTS, Type, stored
 
 SQL_CHARS_MAX = 1_000_000
@@ -40,6 +40,10 @@ class Value:
     path: tuple[str, tuple[str | int, ...]] | None = None
     """A dynamic value that is a property: SQL of its base, names and places."""
     aggregate: bool = False
+    parts: Mapping[str, str] | None = None
+    """Of a property bag that is computed: SQL of the texts of its properties."""
+    text: str = ""
+    """Of a dynamic value that is a text: SQL of it."""
 
     def __post_init__(self) -> None:
         if len(self.sql) > SQL_CHARS_MAX:
@@ -102,7 +106,7 @@ def _constant_sql(type_: Type, value: object) -> str:
     if type_ is Type.DATETIME:
         assert isinstance(value, int)
         at = EPOCH + timedelta(microseconds=value)
-        return f"toDateTime64('{at:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+        return f"toDateTime64('{at.isoformat(' ', 'microseconds').partition('+')[0]}', 6, 'UTC')"
     if isinstance(value, float):
         if math.isnan(value):
             return "nan"
@@ -115,14 +119,19 @@ def _constant_sql(type_: Type, value: object) -> str:
 
 
 def as_column(value: Value) -> str:
-    """Return SQL that has the exact type of a column: a bare number in SQL has the smallest type that holds it."""
-    if (
-        value.is_constant
-        and value.constant is not None
-        and value.type in (Type.INT, Type.LONG, Type.TIMESPAN, Type.REAL)
-    ):
-        return f"to{CLICKHOUSE[value.type]}({value.sql})"
-    return value.sql
+    """Return SQL that has the exact type of a column.
+
+    ClickHouse gives a number the smallest type that holds it, and a condition the type UInt8.
+    """
+    if value.type not in _EXACT or _COLUMN.fullmatch(value.sql) or value.is_constant and value.constant is None:
+        return value.sql
+    if value.type is Type.BOOL and value.is_constant:
+        return value.sql
+    return f"to{CLICKHOUSE[value.type]}({value.sql})"
+
+
+_EXACT = (Type.BOOL, Type.INT, Type.LONG, Type.TIMESPAN, Type.REAL)
+_COLUMN = re.compile(r"[a-z]\.(\w+|`[^`]*`)")
 
 
 # -- conversions
@@ -133,13 +142,18 @@ def to_text(value: Value) -> Value:
     if value.type in TEXTS:
         return replace(value, type=Type.STRING, path=None)
     if value.type is Type.DYNAMIC:
+        if value.text:
+            return Value(value.text, Type.STRING, False, name=value.name)
         if value.is_constant:
             whole = value.constant
             return constant(Type.STRING, whole if isinstance(whole, str) else as_json(whole))
         base, path = value.path or (value.sql, ())
         places = "".join(f"{place(step)}, " for step in path)
         return Value(f"JSONExtract({base}, {places}'String')", Type.STRING, False, name=value.name)
-    sql = _TEXTS.get(value.type, "toString({0})").format(value.sql)
+    template = _TEXTS.get(value.type, "toString({0})")
+    if value.nullable and value.type is Type.BOOL:
+        template = "multiIf(isNull({0}), '', {0}, 'true', 'false')"
+    sql = template.format(value.sql)
     return Value(f"ifNull({sql}, '')" if value.nullable else sql, Type.STRING, False, name=value.name)
 
 
@@ -158,7 +172,12 @@ _SPAN_TEXT = (
     " leftPad(toString(intDiv(abs(t), 10000000) % 60), 2, '0'),"
     " if(abs(t) % 10000000 = 0, '', concat('.', leftPad(toString(abs(t) % 10000000), 7, '0')))), [{0}]), 1)"
 )
+_REAL_TEXT = (
+    "replaceRegexpOne(replaceRegexpOne(replaceRegexpOne(toString({0}), '^(-?\\\\d+)$', '\\\\1.0'), '^nan$', 'NaN'),"
+    " 'inf$', 'Infinity')"
+)
 _TEXTS = {
+    Type.REAL: _REAL_TEXT,
     Type.BOOL: "if({0}, 'true', 'false')",
     Type.DATETIME: "concat(formatDateTime({0}, '%Y-%m-%dT%H:%i:%S.%f'), '0Z')",
     Type.TIMESPAN: _SPAN_TEXT,
@@ -169,9 +188,12 @@ def to_dynamic(value: Value) -> Value:
     """Return the value as JSON; null becomes an empty text."""
     if value.type is Type.DYNAMIC:
         return value
-    if value.is_constant and value.type not in (Type.DATETIME, Type.TIMESPAN):
+    if value.is_constant and value.type not in (Type.DATETIME, Type.TIMESPAN, Type.REAL):
         return constant(Type.DYNAMIC, value.constant)
-    if value.type in (Type.BOOL, *NUMBERS):
+    if value.type is Type.REAL:
+        # JSON has no infinity.
+        sql = f"if(isFinite({value.sql}), {to_text(value).sql}, '')"
+    elif value.type in (Type.BOOL, *NUMBERS):
         sql = to_text(value).sql
     elif value.type in TEXTS:
         sql = f"toJSONString({value.sql})"
@@ -182,22 +204,30 @@ def to_dynamic(value: Value) -> Value:
     return Value(sql, Type.DYNAMIC, False, name=value.name)
 
 
+_WHOLE = (
+    "coalesce(toInt64OrNull(s), if(match(s, '^[-+]?\\\\d+[.]\\\\d*$'), accurateCastOrNull(trunc(toFloat64OrNull(s)), 'Int64'), NULL),"
+    " if(match(s, '^0[xX][0-9a-fA-F]{1,16}$'), reinterpretAsInt64(reverse(unhex(leftPad(substring(s, 3), 16, '0')))), NULL))"
+)
+_TICKS = (
+    "multiIf(match(s, '^-?(\\\\d+[.])?\\\\d+:\\\\d+(:\\\\d+([.]\\\\d+)?)?$'),"
+    " if(startsWith(s, '-'), -1, 1) * (toInt64OrZero(extract(s, '(\\\\d+)[.]\\\\d+:')) * 864000000000"
+    " + toInt64OrZero(extract(s, '(\\\\d+):')) * 36000000000 + toInt64OrZero(extract(s, ':(\\\\d+)')) * 600000000"
+    " + toInt64OrZero(extract(s, ':\\\\d+:(\\\\d+)')) * 10000000"
+    " + toInt64OrZero(rightPad(extract(s, ':\\\\d+:\\\\d+[.](\\\\d+)'), 7, '0'))),"
+    " match(s, '^-?\\\\d+([.]\\\\d+)?(d|h|m|s|ms)?$'), accurateCastOrNull(round(toFloat64OrNull(extract(s, '^[-.0-9]+'))"
+    " * transform(extract(s, '[a-z]+'), ['', 'd', 'h', 'm', 's', 'ms'],"
+    " [864000000000, 864000000000, 36000000000, 600000000, 10000000, 10000], 0)), 'Int64'), NULL)"
+)
 _FROM_TEXT = {
-    Type.LONG: "coalesce(toInt64OrNull({0}), toInt64(trunc(toFloat64OrNull({0}))))",
-    Type.INT: "coalesce(toInt32OrNull({0}), accurateCastOrNull(trunc(toFloat64OrNull({0})), 'Int32'))",
-    Type.REAL: "toFloat64OrNull({0})",
-    Type.DECIMAL: "toDecimal128OrNull({0}, 12)",
-    Type.BOOL: "multiIf(lower({0}) IN ('true', '1'), true, lower({0}) IN ('false', '0'), false, NULL)",
-    Type.DATETIME: "parseDateTime64BestEffortOrNull({0}, 6, 'UTC')",
-    Type.TIMESPAN: (
-        "arrayElement(arrayMap(s -> if(match(s, '^-?(\\\\d+[.])?\\\\d+:\\\\d+(:\\\\d+([.]\\\\d+)?)?$'),"
-        " (if(startsWith(s, '-'), -1, 1)) * (toInt64OrZero(extract(s, '(\\\\d+)[.]\\\\d+:')) * 864000000000"
-        " + toInt64OrZero(extract(s, '(\\\\d+):')) * 36000000000 + toInt64OrZero(extract(s, ':(\\\\d+)')) * 600000000"
-        " + toInt64OrZero(extract(s, ':\\\\d+:(\\\\d+)')) * 10000000"
-        " + toInt64OrZero(rightPad(extract(s, ':\\\\d+:\\\\d+[.](\\\\d+)'), 7, '0'))),"
-        " toInt64OrNull(s) * 864000000000), [{0}]), 1)"
-    ),
+    Type.LONG: _WHOLE,
+    Type.INT: f"accurateCastOrNull({_WHOLE}, 'Int32')",
+    Type.REAL: "toFloat64OrNull(s)",
+    Type.DECIMAL: "toDecimal128OrNull(s, 12)",
+    Type.BOOL: "multiIf(lower(s) IN ('true', '1'), true, lower(s) IN ('false', '0'), false, NULL)",
+    Type.DATETIME: f"if(match(s, {text_literal(DATETIME_TEXT)}), parseDateTime64BestEffortUSOrNull(s, 6, 'UTC'), NULL)",
+    Type.TIMESPAN: _TICKS,
 }
+"""How a text `s` without spaces around it is read."""
 _CASTS = {
     (Type.REAL, Type.LONG): "accurateCastOrNull(trunc({0}), 'Int64')",
     (Type.REAL, Type.INT): "accurateCastOrNull(trunc({0}), 'Int32')",
@@ -209,6 +239,9 @@ _CASTS = {
     (Type.TIMESPAN, Type.LONG): "{0}",
     (Type.LONG, Type.TIMESPAN): "{0}",
     (Type.INT, Type.TIMESPAN): "toInt64({0})",
+    (Type.INT, Type.DATETIME): f"fromUnixTimestamp64Micro(intDiv(toInt64({{0}}) - {EPOCH_TICKS}, 10), 'UTC')",
+    (Type.DATETIME, Type.REAL): f"toFloat64(toUnixTimestamp64Micro({{0}}) * 10 + {EPOCH_TICKS})",
+    (Type.TIMESPAN, Type.REAL): "toFloat64({0})",
     (Type.BOOL, Type.LONG): "toInt64({0})",
     (Type.BOOL, Type.INT): "toInt32({0})",
     (Type.BOOL, Type.REAL): "toFloat64({0})",
@@ -225,21 +258,36 @@ _WIDER = {
 
 
 def converted(value: Value, type_: Type, span: Span) -> Value:
-    """Return the value as `tolong(...)`, `todatetime(...)` and the like do. Raises KqlError where KQL has no conversion."""
-    if value.type is type_ or (value.type in TEXTS and type_ in TEXTS):
+    """Return the value as `tolong(...)`, `todatetime(...)` and the like do. Raises KqlError where KQL has no conversion.
+
+    The documentation leaves open how texts are read. Here spaces around them are ignored; `tolong` reads decimal digits, cuts
+    a fraction ("12.7" is 12) and reads hexadecimal digits behind 0x; a datetime is ISO 8601, RFC 822 with four digits of the
+    year, or month/day/year; everything else is null.
+    """
+    if value.type is type_ or (value.type in TEXTS and type_ is Type.STRING):
         return replace(value, type=type_)
+    if type_ is Type.GUID and value.type in (Type.STRING, Type.DYNAMIC):
+        return _guid(to_text(value))
     if type_ in TEXTS:
         return replace(to_text(value), type=type_)
     if type_ is Type.DYNAMIC:
         return to_dynamic(value)
     if value.type in TEXTS or value.type is Type.DYNAMIC:
-        return Value(_FROM_TEXT[type_].format(to_text(value).sql), type_, True, name=value.name)
+        return Value(f"arrayElement(arrayMap(s -> {_FROM_TEXT[type_]}, [trim({to_text(value).sql})]), 1)", type_, True, name=value.name)
     template = _CASTS.get((value.type, type_))
     if template is None and value.type in NUMBERS and type_ in NUMBERS:
         template = _WIDER[type_]
     if template is None:
         raise KqlError(f"a {value.type} cannot be converted to {type_}", span)
     return Value(template.format(value.sql), type_, value.nullable or "OrNull" in template, name=value.name)
+
+
+def _guid(text: Value) -> Value:
+    """Return a text as a guid: in lower case, empty where it is none."""
+    if isinstance(text.constant, str):
+        return constant(Type.GUID, guid(text.constant.strip()) or "")
+    sql = f"if(match({text.sql}, {text_literal(GUID_TEXT)}), lower({text.sql}), '')"
+    return Value(sql, Type.GUID, False, name=text.name)
 
 
 def widest(types: Sequence[Type]) -> Type:

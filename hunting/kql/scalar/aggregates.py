@@ -6,7 +6,9 @@
 | `percentile` | nearest rank, exact | nearest rank, an estimate for many values |
 | `make_set`, `make_list` | nulls are left out; sets are sorted | sets have any order |
 
-Without rows and without `by`, counts and sums are 0, sets and lists are empty, everything else is null.
+Without rows and without `by`, counts, sums, `stdev` and `variance` are 0, sets, lists and bags are empty arrays, everything
+else is null (learn.microsoft.com/kusto/query/summarize-operator, "Default values of aggregations"). `stdev` and `variance` of
+one value are 0: the documentation does not say.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.binder import Scalars
-from hunting.kql.scalar.dynamics import array
+from hunting.kql.scalar.dynamics import array, elements
 from hunting.kql.syntax import Call, Expression, Star
 from hunting.kql.types import NEVER_NULL, NUMBERS, Type
 from hunting.kql.values import Value, converted, to_dynamic, to_text
@@ -120,10 +122,10 @@ def _or_null(sql: str, function: str) -> str:
 
 
 def _extreme(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
-    def make(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
+    def make(arguments: Sequence[Value], span: Span, condition: str) -> Value:
         value = arguments[0]
         if value.type is Type.DYNAMIC:
-            value = to_text(value)
+            raise KqlError("dynamic values have no order; convert them, as with tostring( ) or tolong( )", span)
         sql = _or_null(_call(function, value.sql, condition), function)
         if value.type in NEVER_NULL:
             return Value(f"ifNull({sql}, '')", value.type, False)
@@ -133,7 +135,9 @@ def _extreme(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
 
 
 def _distinct_count(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
-    return Value(f"toInt64({_call('uniqExact', arguments[0].sql, condition)})", Type.LONG, False)
+    value = arguments[0]
+    sql = f"nullIf({value.sql}, '')" if value.type is Type.DYNAMIC else value.sql
+    return Value(f"toInt64({_call('uniqExact', sql, condition)})", Type.LONG, False)
 
 
 def _json_elements(value: Value, condition: str) -> tuple[str, str]:
@@ -154,6 +158,10 @@ def _make_set(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
     if value.type is Type.STRING:
         sql = f"toJSONString(arraySort({_call('groupUniqArray', value.sql, condition, limit)}))"
         return Value(sql, Type.DYNAMIC, False)
+    if value.type is Type.DYNAMIC:
+        # The elements of an array go into the set, not the array.
+        each = f"arrayFilter(e -> e NOT IN ('', 'null'), if(JSONType({value.sql}) = 'Array', {elements(value)}, [{value.sql}]))"
+        return Value(array(f"arraySort({_call('groupUniqArrayArray', each, condition, limit)})"), Type.DYNAMIC, False)
     json, known = _json_elements(value, condition)
     found = _call("groupUniqArray", json, known, limit)
     if value.type in NUMBERS:
@@ -182,7 +190,7 @@ def _make_bag(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
     pairs = f"arrayFlatten({_call('groupArray', f'JSONExtractKeysAndValuesRaw({arguments[0].sql})', condition)})"
     unique = f"arrayFilter((p, n) -> n = 1, {pairs}, arrayEnumerateUniq(arrayMap(p -> p.1, {pairs})))"
     sql = f"concat('{{', arrayStringConcat(arrayMap(p -> concat(toJSONString(p.1), ':', p.2), {unique}), ','), '}}')"
-    return Value(sql, Type.DYNAMIC, False)
+    return Value(f"if(count() = 0, '[]', {sql})", Type.DYNAMIC, False)
 
 
 def _any(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
@@ -196,6 +204,8 @@ def _any(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
 def _deviation(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
     def make(arguments: Sequence[Value], span: Span, condition: str) -> Value:
         sql = _call(function, _number(arguments[0], span).sql, condition)
+        if function.endswith("Pop"):
+            return Value(f"if(isNaN({sql}), NULL, {sql})", Type.REAL, True)
         return Value(f"ifNotFinite(ifNull({sql}, 0), 0)", Type.REAL, False)
 
     return make
@@ -203,27 +213,63 @@ def _deviation(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
 
 def _percentile(arguments: Sequence[Value], span: Span, condition: str) -> Value:
     value, share = arguments
-    if not isinstance(share.constant, int | float):
-        raise KqlError("expected a constant percentile from 0 to 100", span)
-    return percentile_of(value, float(share.constant), condition, span)
+    assert isinstance(share.constant, int | float) or _rank(share.constant, span)
+    return percentile_of(value, float(str(share.constant)), condition, span)
 
 
 def percentile_of(value: Value, share: float, condition: str, span: Span) -> Value:
     """Return the smallest value that at least `share` percent of the values do not exceed (nearest rank)."""
-    if not 0 <= share <= 100:
-        raise KqlError("expected a percentile from 0 to 100", span)
+    values = _sorted_values(value, condition, span)
+    sql = f"arrayElement(arrayMap(v -> if(empty(v), NULL, arrayElement(v, {_rank(share, span)})), [{values}]), 1)"
+    return Value(sql, value.type, True)
+
+
+def _sorted_values(value: Value, condition: str, span: Span) -> str:
+    if value.type not in (*NUMBERS, Type.TIMESPAN, Type.DATETIME):
+        raise KqlError(f"expected a number, timespan or datetime, found a {value.type}", span)
     known = " AND ".join(part for part in (f"isNotNull({value.sql})" if value.nullable else "", condition) if part)
-    values = _call("groupArray", f"assumeNotNull({value.sql})" if value.nullable else value.sql, known)
-    rank = f"toUInt64(greatest(1, ceil({share / 100} * length(v))))"
-    sql = f"arrayElement(arrayMap(v -> if(empty(v), NULL, arrayElement(arraySort(v), {rank})), [{values}]), 1)"
+    return f"arraySort({_call('groupArray', f'assumeNotNull({value.sql})' if value.nullable else value.sql, known)})"
+
+
+def _rank(share: object, span: Span) -> str:
+    """Return the place of a percentile in a sorted array `v`. Raises KqlError for anything else than 0 to 100."""
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 100:
+        raise KqlError("expected a constant percentile from 0 to 100", span)
+    return f"toUInt64(greatest(1, ceil(length(v) * {float(share)} / 100)))"
+
+
+def _percentiles_array(arguments: Sequence[Value], span: Span, condition: str) -> Value:
+    """Return percentiles_array: one array of the percentiles, which are arguments or one array."""
+    value, *given = arguments
+    shares = given[0].constant if isinstance(given[0].constant, list) else [share.constant for share in given]
+    assert isinstance(shares, list)
+    found = ", ".join(to_dynamic(Value(f"arrayElement(v, {_rank(share, span)})", value.type, False)).sql for share in shares)
+    sql = f"arrayElement(arrayMap(v -> if(empty(v), '', {array(f'[{found}]')}), [{_sorted_values(value, condition, span)}]), 1)"
+    return Value(sql, Type.DYNAMIC, False)
+
+
+def _weighted_percentile(arguments: Sequence[Value], span: Span, condition: str) -> Value:
+    """Return percentilew(value, weight, percentile): each value counts as often as its weight says."""
+    value, weight, share = arguments
+    _sorted_values(value, condition, span)
+    _rank(share.constant, span)
+    if weight.type not in (Type.INT, Type.LONG):
+        raise KqlError(f"expected a whole number as weight, found a {weight.type}", span)
+    nullable = [f"isNotNull({part.sql})" for part in (value, weight) if part.nullable]
+    known = " AND ".join([*nullable, *([condition] if condition else [])])
+    pair = f"(assumeNotNull({value.sql}), assumeNotNull({weight.sql}))"
+    sums = "arrayCumSum(arrayMap(p -> p.2, v))"
+    place = f"arrayFirstIndex(s -> s >= arraySum(arrayMap(p -> p.2, v)) * {share.sql} / 100, {sums})"
+    pairs = f"arrayFilter(p -> p.2 > 0, arraySort({_call('groupArray', pair, known)}))"
+    sql = f"arrayElement(arrayMap(v -> if(empty(v), NULL, arrayElement(v, {place}).1), [{pairs}]), 1)"
     return Value(sql, value.type, True)
 
 
 def _bits(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
-    def make(arguments: Sequence[Value], _span: Span, condition: str) -> Value:
-        return Value(
-            f"toInt64({_call(function, f'toUInt64({arguments[0].sql})', condition)})", Type.LONG, arguments[0].nullable
-        )
+    def make(arguments: Sequence[Value], span: Span, condition: str) -> Value:
+        value = _number(arguments[0], span)
+        sql = _or_null(_call(function, f"reinterpretAsUInt64(toInt64({value.sql}))", condition), function)
+        return Value(f"reinterpretAsInt64({sql})", Type.LONG, True)
 
     return make
 
@@ -264,6 +310,8 @@ KNOWN: dict[str, Aggregate] = {
     "varianceif": Aggregate(_deviation("varSamp"), "varianceif", conditional=True),
     "variancep": Aggregate(_deviation("varPop"), "variancep"),
     "percentile": Aggregate(_percentile, "percentile", 2, 2),
+    "percentiles_array": Aggregate(_percentiles_array, "percentiles", 2, 64),
+    "percentilew": Aggregate(_weighted_percentile, "percentile", 3, 3),
     "binary_all_and": Aggregate(_bits("groupBitAnd"), ""),
     "binary_all_or": Aggregate(_bits("groupBitOr"), ""),
     "binary_all_xor": Aggregate(_bits("groupBitXor"), ""),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from hunting.kql.errors import KqlError, Span
+from hunting.kql.literals import as_json
 from hunting.kql.scalar import comparisons, dynamics, functions, numbers, terms
 from hunting.kql.scope import Function, Relation, Scope, near
 from hunting.kql.syntax import (
@@ -54,12 +56,19 @@ class Tables(Protocol):
         """Return a variable or a table of the database, None if there is none."""
 
 
+class AggregateBinder(Protocol):
+    """Binds calls of aggregates; `found` counts them."""
+
+    found: int
+
+    def __call__(self, scalars: Scalars, node: Call) -> Value | None:
+        """Return the value of an aggregate, None for another function."""
+
+
 class Scalars:
     """Binds expressions in one scope."""
 
-    def __init__(
-        self, tables: Tables, scope: Scope, aggregates: Callable[[Scalars, Call], Value | None] | None = None
-    ) -> None:
+    def __init__(self, tables: Tables, scope: Scope, aggregates: AggregateBinder | None = None) -> None:
         self.tables = tables
         self.scope = scope
         self._aggregates = aggregates
@@ -67,6 +76,13 @@ class Scalars:
 
     def bind(self, node: Expression, *, filtering: bool = False) -> Value:
         """Return the value of an expression. `filtering`: null and false are the same. Raises KqlError."""
+        if self._aggregates is None:
+            return self._bound(node, filtering=filtering)
+        before = self._aggregates.found
+        value = self._bound(node, filtering=filtering)
+        return replace(value, aggregate=True) if self._aggregates.found > before else value
+
+    def _bound(self, node: Expression, *, filtering: bool) -> Value:
         match node:
             case Literal():
                 return constant(node.type, node.value)
@@ -148,23 +164,20 @@ class Scalars:
     def _junction(self, node: Junction, *, filtering: bool) -> Value:
         values = [self.predicate(term, filtering=filtering) for term in node.terms]
         sql = f" {node.operator.upper()} ".join(value.sql for value in values)
-        return Value(
-            f"({sql})", Type.BOOL, any(value.nullable for value in values), aggregate=any(v.aggregate for v in values)
-        )
+        return Value(f"({sql})", Type.BOOL, any(value.nullable for value in values))
 
     def _operation(self, node: Operation, *, filtering: bool) -> Value:
         operator = node.operator
         if isinstance(node.left, Star):
             return self._in_any_column(node)
         left, right = self.bind(node.left), self.bind(node.right)
-        aggregate = left.aggregate or right.aggregate
         if operator in ("+", "-", "*", "/", "%"):
             value = numbers.arithmetic(operator, left, right, node.span)
         elif operator in ("==", "!=", "<>", "<", ">", "<=", ">=", "=~", "!~"):
             value = comparisons.compare(operator, left, right, node.span, filtering=filtering)
         else:
             value = self._text_operation(operator, left, right, node)
-        return value if not aggregate else Value(value.sql, value.type, value.nullable, aggregate=True)
+        return value
 
     def _text_operation(self, operator: str, left: Value, right: Value, node: Operation) -> Value:
         text = _text(left, node.left.span)
@@ -210,10 +223,7 @@ class Scalars:
         items = [self._list_item(item) for item in node.items]
         known = _constants(items)
         if known is not None:
-            needles = [
-                value if isinstance(value, str) else to_text(constant(Type.DYNAMIC, value)).sql.strip("'")
-                for value in known
-            ]
+            needles = [value if isinstance(value, str) else as_json(value) for value in known]
             sql = terms.any_of(text, needles) if operator == "has_any" else terms.each_of(text, needles)
         else:
             sql = terms.computed_list(operator, text, _text_array(items))

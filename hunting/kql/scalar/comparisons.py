@@ -75,7 +75,7 @@ def compare(operator: str, left: Value, right: Value, span: Span, *, filtering: 
     if operator in ("=~", "!~"):
         left, right = lower(left, span), lower(right, span)
         operator = {"=~": "==", "!~": "!="}[operator]
-    if operator not in ("==", "!=", "<>") and left.type in (*TEXTS, Type.BOOL) and left.type is not Type.STRING:
+    if operator not in ("==", "!=", "<>") and left.type is Type.GUID:
         raise KqlError(f"`{operator}` does not compare values of the type {left.type}", span)
     plain = f"({left.sql} {_SQL[operator]} {right.sql})"
     if not (left.nullable or right.nullable):

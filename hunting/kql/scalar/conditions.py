@@ -66,10 +66,20 @@ def negation(arguments: Sequence[Value], span: Span) -> Value:
 
 
 def hashed(arguments: Sequence[Value], span: Span) -> Value:
-    """Return `hash(value[, modulus])`: xxhash64, as Kusto's own."""
+    """Return `hash(value[, modulus])` and `hash_xxhash64`: xxhash64 of a text, or of the 8 bytes of a time in ticks.
+
+    The documentation has examples of these two types only. Raises KqlError for others.
+    """
     if not 1 <= len(arguments) <= 2:
         raise KqlError("`hash` takes one or two arguments", span)
-    sql = f"reinterpretAsInt64(xxHash64({to_text(arguments[0]).sql}))"
+    value = arguments[0]
+    if value.type is Type.DATETIME:
+        hashed_ = f"reinterpretAsString({converted(value, Type.LONG, span).sql})"
+    elif value.type in (Type.STRING, Type.DYNAMIC):
+        hashed_ = to_text(value).sql
+    else:
+        raise KqlError(f"the hash of a {value.type} is not documented; use hash(tostring( ))", span)
+    sql = f"reinterpretAsInt64(xxHash64({hashed_}))"
     if len(arguments) == 2:
         sql = f"positiveModulo({sql}, {arguments[1].sql})"
-    return Value(sql, Type.LONG, False)
+    return Value(f"ifNull({sql}, 0)" if value.nullable else sql, Type.LONG, False)

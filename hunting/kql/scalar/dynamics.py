@@ -9,31 +9,28 @@ import re
 from collections.abc import Sequence
 
 from hunting.kql.errors import KqlError, Span
+from hunting.kql.literals import as_json
 from hunting.kql.scalar.signatures import Signature
 from hunting.kql.types import TEXTS, Type
-from hunting.kql.values import Value, constant, place, text_literal, to_dynamic, to_text
+from hunting.kql.values import Value, constant, converted, place, text_literal, to_dynamic, to_text
 
+RANGE_MAX = 1_048_576
+"""Elements that `range` makes at most; KQL's own limit."""
 DYNAMIC, LONG, BOOL, STRING, REAL = Type.DYNAMIC, Type.LONG, Type.BOOL, Type.STRING, Type.REAL
 
 
 def elements(value: Value) -> str:
     """Return the JSON of each element of an array: an Array(String) in SQL, empty for anything else."""
     if isinstance(value.constant, list):
-        return (
-            f"[{', '.join(constant(DYNAMIC, element).sql for element in value.constant)}]"
-            if value.constant
-            else ("CAST([], 'Array(String)')")
-        )
+        parts = [text_literal(as_json(element) or "null") for element in value.constant]
+        return f"[{', '.join(parts)}]" if parts else "CAST([], 'Array(String)')"
     return f"JSONExtractArrayRaw({value.sql})"
 
 
 def element_texts(value: Value) -> str:
     """Return the text of each element of an array: an Array(String) in SQL."""
     if isinstance(value.constant, list):
-        parts = [
-            text_literal(item if isinstance(item, str) else to_text(constant(DYNAMIC, item)).sql.strip("'"))
-            for item in value.constant
-        ]
+        parts = [text_literal(item if isinstance(item, str) else as_json(item)) for item in value.constant]
         return f"[{', '.join(parts)}]" if parts else "CAST([], 'Array(String)')"
     return f"arrayMap(e -> JSONExtract(e, 'String'), JSONExtractArrayRaw({value.sql}))"
 
@@ -61,6 +58,9 @@ def member(base: Value, step: str | int, span: Span) -> Value:
     path = (*path, step)
     places = ", ".join(place(part) for part in path)
     name = f"{base.name}_{step}" if base.name else ""
+    if base.parts and isinstance(step, str) and step in base.parts:
+        text = base.parts[step]
+        return Value(f"toJSONString({text})", DYNAMIC, False, name=name, text=text)
     return Value(
         f"ifNull(nullIf(JSONExtractRaw({root}, {places}), 'null'), '')", DYNAMIC, False, name=name, path=(root, path)
     )
@@ -102,7 +102,17 @@ def _length(values: Sequence[Value]) -> str:
 
 
 def _index_of(values: Sequence[Value]) -> str:
-    return f"(toInt64(indexOf({elements(values[0])}, {to_dynamic(values[1]).sql})) - 1)"
+    """Return array_index_of(array, value, start, length, occurrence); -1 as length is any length."""
+    items, wanted = elements(values[0]), to_dynamic(values[1]).sql
+    if len(values) == 2:
+        return f"(toInt64(indexOf({items}, {wanted})) - 1)"
+    start = f"toInt64({values[2].sql})"
+    first = f"if({start} < 0, greatest({start} + toInt64(length({items})), 0), {start})"
+    length = values[3].sql if len(values) > 3 else "-1"
+    occurrence = values[4].sql if len(values) > 4 else "1"
+    within = f"i > {first} AND ({length} < 0 OR i <= {first} + {length})"
+    places = f"arrayFilter((i, e) -> e = {wanted} AND {within}, arrayMap(i -> toInt64(i), arrayEnumerate({items})), {items})"
+    return f"if(length({places}) >= {occurrence}, arrayElement({places}, {occurrence}) - 1, -1)"
 
 
 def _slice(values: Sequence[Value]) -> str:
@@ -114,15 +124,21 @@ def _slice(values: Sequence[Value]) -> str:
 
 
 def _sorted(*, descending: bool) -> Signature:
+    """Return array_sort_asc or array_sort_desc of one array; nulls come last, or first where the last argument is false."""
     function = "arrayReverseSort" if descending else "arraySort"
 
     def sql(values: Sequence[Value]) -> str:
-        if len(values) > 1:
+        if len(values) > 2 or (len(values) == 2 and not isinstance(values[1].constant, bool)):
             raise KqlError("sorting several arrays together is not supported", Span(0, 1))
+        nulls_last = len(values) == 1 or values[1].constant is True
+        items = elements(values[0])
+        known = f"arrayFilter(e -> e != 'null', {items})"
+        nulls = f"arrayFilter(e -> e = 'null', {items})"
         key = "(toFloat64OrZero(e), JSONExtract(e, 'String'))"
-        return array(f"{function}(e -> {key}, {elements(values[0])})")
+        parts = [f"{function}(e -> {key}, {known})", nulls]
+        return array(f"arrayConcat({', '.join(parts if nulls_last else reversed(parts))})")
 
-    return Signature(DYNAMIC, "y*", sql)
+    return Signature(DYNAMIC, "y?a*", sql)
 
 
 def _concat(values: Sequence[Value]) -> str:
@@ -145,7 +161,9 @@ def _difference(values: Sequence[Value]) -> str:
 
 def _shift(values: Sequence[Value], sign: int) -> str:
     items = elements(values[0])
-    default = to_dynamic(values[2]).sql if len(values) > 2 else "'null'"
+    default = f"if(startsWith(arrayElement({items}, 1), '\"'), '\"\"', 'null')"
+    if len(values) > 2:
+        default = to_dynamic(values[2]).sql
     by = f"toInt64({values[1].sql}) * {sign}"
     return array(
         f"arrayMap(i -> if(i + {by} BETWEEN 1 AND toInt64(length({items})), arrayElement({items}, i + {by}), {default}),"
@@ -191,18 +209,99 @@ def _with_key(values: Sequence[Value]) -> str:
 
 
 def _range(values: Sequence[Value]) -> str:
-    first, last = values[0].sql, values[1].sql
+    first, last = values[0], values[1]
+    if first.type in (Type.DATETIME, Type.TIMESPAN):
+        return _range_of_times(first, last, values[2] if len(values) > 2 else None)
+    numbers = (Type.INT, LONG, REAL, Type.DECIMAL)
+    if not all(value.type in numbers for value in values):
+        raise KqlError(f"a range from {first.type} to {last.type} is not supported", Span(0, 1))
     step = values[2].sql if len(values) > 2 else "1"
-    count = f"toUInt64(least(greatest(floor(({last} - {first}) / {step}) + 1, 0), 1048576))"
-    return f"toJSONString(arrayMap(i -> {first} + i * {step}, range({count})))"
+    count = f"toUInt64(least(greatest(floor(({last.sql} - {first.sql}) / {step}) + 1, 0), {RANGE_MAX}))"
+    items = f"arrayMap(i -> {first.sql} + i * {step}, range({count}))"
+    if any(value.type is REAL for value in values):
+        return array(f"arrayMap(r -> {to_text(Value('r', REAL, False)).sql}, {items})")
+    return f"toJSONString({items})"
+
+
+def _range_of_times(first: Value, last: Value, step: Value | None) -> str:
+    """Return a range of datetimes or timespans; the step is one hour by default."""
+    if last.type is not first.type or (step is not None and step.type is not Type.TIMESPAN):
+        raise KqlError(f"a range from {first.type} to {last.type} needs a timespan as its step", Span(0, 1))
+    start, end = (converted(value, LONG, Span(0, 1)).sql for value in (first, last))
+    size = "36000000000" if step is None else step.sql
+    count = f"toUInt64(least(greatest(floor(({end} - {start}) / {size}) + 1, 0), {RANGE_MAX}))"
+    tick = converted(Value(f"({start} + toInt64(i) * {size})", LONG, False), first.type, Span(0, 1))
+    return f"toJSONString(arrayMap(i -> {to_text(tick).sql}, range({count})))"
+
+
+def _repeated(values: Sequence[Value]) -> str:
+    return array(f"arrayWithConstant(toUInt64(greatest({values[1].sql}, 0)), {to_dynamic(values[0]).sql})")
+
+
+def _chosen(values: Sequence[Value]) -> str:
+    """Return array_iff(conditions, when true, when false): a condition is a bool, or a number that is not 0."""
+    conditions = elements(values[0])
+
+    def item(value: Value) -> str:
+        if value.type is not DYNAMIC:
+            return to_dynamic(value).sql
+        whole = f"JSONType({value.sql}) = 'Array'"
+        return f"if({whole}, arrayElement({elements(value)}, i), {value.sql})"
+
+    test = "if(c = 'null', 'null', if(c = 'true' OR toFloat64OrZero(c) != 0, {0}, {1}))".format(
+        item(values[1]), item(values[2])
+    )
+    return array(f"arrayMap((c, i) -> {test}, {conditions}, arrayEnumerate({conditions}))")
+
+
+def _divided(values: Sequence[Value]) -> str:
+    """Return array_split(array, indexes): the parts between the indexes; negative ones count from the end."""
+    items = elements(values[0])
+    if values[1].type is DYNAMIC:
+        cuts = f"JSONExtract({values[1].sql}, 'Array(Int64)')"
+    else:
+        cuts = f"[toInt64({values[1].sql})]"
+    size = f"toInt64(length({items}))"
+    cuts = f"arrayMap(c -> least(if(c < 0, greatest(c + {size}, 0), c), {size}), {cuts})"
+    starts, ends = f"arrayPushFront({cuts}, 0)", f"arrayPushBack({cuts}, {size})"
+    part = array(f"arraySlice({items}, a + 1, greatest(b - a, 0))")
+    return array(f"arrayMap((a, b) -> {part}, {starts}, {ends})")
+
+
+def _zipped(values: Sequence[Value]) -> str:
+    """Return zip: arrays of the elements at the same place, null where an array is shorter."""
+    arrays = [elements(value) for value in values]
+    count = f"greatest({', '.join(f'length({items})' for items in arrays)})"
+    part = array(f"[{', '.join(f'arrayElement({items}, i + 1)' for items in arrays)}]")
+    return array(f"arrayMap(i -> {part}, range({count}))")
+
+
+def _bag_of_arrays(values: Sequence[Value]) -> str:
+    """Return bag_zip(keys, values): a missing value is null, values without a key are left out."""
+    keys, items = element_texts(values[0]), elements(values[1])
+    pair = f"(k, if(arrayElement({items}, i) = '', 'null', arrayElement({items}, i)))"
+    return _bag(f"arrayMap((k, i) -> {pair}, {keys}, arrayEnumerate({keys}))")
+
+
+def _jaccard(values: Sequence[Value]) -> str:
+    """Return the share of common elements in all elements of two sets; NaN where both are empty."""
+    both, all_ = (f"{name}({elements(values[0])}, {elements(values[1])})" for name in ("arrayIntersect", "arrayConcat"))
+    return f"(length(arrayDistinct({both})) / length(arrayDistinct({all_})))"
 
 
 def _type_name(values: Sequence[Value]) -> str:
     value = values[0]
     if value.type is not DYNAMIC:
         return f"if(isNull({value.sql}), 'null', '{value.type}')" if value.nullable else f"'{value.type}'"
-    names = "['Int64', 'UInt64', 'Double', 'String', 'Bool', 'Array', 'Object'], ['long', 'long', 'real', 'string', 'bool', 'array', 'dictionary']"
-    return f"transform(toString(JSONType({value.sql})), {names}, 'null')"
+    json = "['Int64', 'UInt64', 'Double', 'String', 'Bool', 'Array', 'Object']"
+    names = "['long', 'long', 'real', 'string', 'bool', 'array', 'dictionary']"
+    return f"transform(toString(JSONType({value.sql})), {json}, {names}, 'null')"
+
+
+def _canonical(values: Sequence[Value]) -> str:
+    """Return dynamic_to_json: the JSON with sorted keys. Keys with a dot in them become nested ones."""
+    json = values[0].sql
+    return f"if(JSONType({json}) = 'Object', toString(CAST({json}, 'JSON')), {json})"
 
 
 def _json_path(values: Sequence[Value]) -> str:
@@ -222,10 +321,16 @@ FUNCTIONS = {
     "pack": Signature(DYNAMIC, "aa*", _packed),
     "bag_pack": Signature(DYNAMIC, "aa*", _packed),
     "pack_dictionary": Signature(DYNAMIC, "aa*", _packed),
-    "dynamic_to_json": Signature(STRING, "a", lambda v: to_dynamic(v[0]).sql),
+    "dynamic_to_json": Signature(STRING, "y", _canonical),
     "array_length": Signature(LONG, "y", _length, nullable=True),
     "arraylength": Signature(LONG, "y", _length, nullable=True),
-    "array_index_of": Signature(LONG, "ya", _index_of),
+    "array_index_of": Signature(LONG, "ya?lll", _index_of),
+    "array_iff": Signature(DYNAMIC, "yaa", _chosen),
+    "array_iif": Signature(DYNAMIC, "yaa", _chosen),
+    "array_split": Signature(DYNAMIC, "ya", _divided),
+    "zip": Signature(DYNAMIC, "yy*", _zipped),
+    "bag_zip": Signature(DYNAMIC, "yy", _bag_of_arrays),
+    "jaccard_index": Signature(REAL, "yy", _jaccard),
     "array_concat": Signature(DYNAMIC, "y*", _concat),
     "array_slice": Signature(DYNAMIC, "yll", _slice),
     "array_reverse": Signature(DYNAMIC, "y", lambda v: array(f"arrayReverse({elements(v[0])})")),
@@ -247,8 +352,8 @@ FUNCTIONS = {
     "bag_merge": Signature(DYNAMIC, "y*", _merged),
     "bag_remove_keys": Signature(DYNAMIC, "yy", _without),
     "bag_set_key": Signature(DYNAMIC, "ysa", _with_key),
-    "range": Signature(DYNAMIC, "nn?n", _range),
-    "repeat": Signature(DYNAMIC, "al", lambda v: array(f"arrayWithConstant(toUInt64(greatest({v[1].sql}, 0)), {to_dynamic(v[0]).sql})")),
+    "range": Signature(DYNAMIC, "aa?a", _range),
+    "repeat": Signature(DYNAMIC, "al", _repeated),
     "gettype": Signature(STRING, "a", _type_name),
     "extract_json": Signature(STRING, "Sa", _json_path),
     "extractjson": Signature(STRING, "Sa", _json_path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hunting.kql.errors import KqlError, Span
@@ -24,6 +25,8 @@ TO_TYPES = {
     "todecimal": Type.DECIMAL, "tobool": Type.BOOL, "toboolean": Type.BOOL, "todatetime": Type.DATETIME,
     "totimespan": Type.TIMESPAN, "totime": Type.TIMESPAN, "toguid": Type.GUID,
 }  # fmt: skip
+_PARTS = {"parse_url": network.url_parts, "parseurl": network.url_parts, "parse_path": texts.path_parts}
+"""Functions whose result has properties that are cheaper to compute alone."""
 _CHOICES = ("iff", "iif", "case")
 
 
@@ -40,6 +43,7 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
         return conditions.extreme(name, arguments, node.span)
     others: dict[str, Callable[[Sequence[Value], Span], Value]] = {
         "coalesce": conditions.coalesced, "not": conditions.negation, "hash": conditions.hashed,
+        "hash_xxhash64": conditions.hashed,
     }  # fmt: skip
     if name in others:
         return others[name](arguments, node.span)
@@ -49,7 +53,8 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
     if signature is None:
         raise KqlError(f"the function `{name}` is not supported{near(name, known())}", node.name_span)
     try:
-        return signature.call(arguments, spans, node.span, name)
+        value = signature.call(arguments, spans, node.span, name)
+        return value if name not in _PARTS else replace(value, parts=_PARTS[name](to_text(arguments[0]).sql))
     except KqlError as error:
         # A template knows no place: its errors are about the whole call.
         raise KqlError(error.message, node.span if error.span == Span(0, 1) else error.span) from None
@@ -58,7 +63,7 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
 def known() -> list[str]:
     """Return the names of all functions."""
     return sorted(
-        {*SIGNATURES, *TO_TYPES, *SPECIAL, *_CHOICES, "coalesce", "not", "hash", "bin", "floor", "max_of", "min_of"}
+        {*SIGNATURES, *TO_TYPES, *SPECIAL, *_CHOICES, "coalesce", "not", "hash", "hash_xxhash64", "bin", "floor", "max_of", "min_of"}
     )
 
 

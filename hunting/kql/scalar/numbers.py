@@ -36,21 +36,30 @@ def arithmetic(operator: str, left: Value, right: Value, span: Span) -> Value:
 
 
 def _numeric(operator: str, left: Value, right: Value, *, nullable: bool) -> Value:
-    type_ = widest((left.type, right.type))
+    # The sum of two ints is a long, as Kusto's binder has it.
+    type_ = widest((left.type, right.type, LONG))
     folded = _folded(operator, left, right, type_)
     if folded is not None:
         return folded
     whole = type_ in (INT, LONG)
     if operator == "/":
         if whole:
-            divisor = f"nullIf({right.sql}, 0)" if not right.constant or not right.is_constant else right.sql
-            return Value(f"intDiv({left.sql}, {divisor})", type_, nullable or divisor != right.sql)
+            sql, may_be_null = divisor(right, signed=True)
+            return Value(f"intDiv({left.sql}, {sql})", type_, nullable or may_be_null)
         return Value(f"({left.sql} / {right.sql})", type_, nullable)
     if operator == "%":
-        divisor = f"nullIf(abs({right.sql}), 0)" if not right.constant or not right.is_constant else f"abs({right.sql})"
-        return Value(f"positiveModulo({left.sql}, {divisor})", type_, nullable or "nullIf" in divisor)
+        sql, may_be_null = divisor(right)
+        return Value(f"positiveModulo({left.sql}, {sql})", type_, nullable or may_be_null)
     sql = f"({left.sql} {operator} {right.sql})"
     return Value(f"toInt64{sql}" if whole else sql, type_, nullable)
+
+
+def divisor(value: Value, *, signed: bool = False) -> tuple[str, bool]:
+    """Return a divisor, and whether it may be null: division by zero gives null. `signed` keeps a sign."""
+    sql = value.sql if signed else f"abs({value.sql})"
+    if isinstance(value.constant, int | float):
+        return (sql, False) if value.constant else ("NULL", True)
+    return f"nullIf({sql}, 0)", True
 
 
 def _folded(operator: str, left: Value, right: Value, type_: Type) -> Value | None:
@@ -82,7 +91,7 @@ def _temporal(operator: str, left: Value, right: Value) -> tuple[str, Type, bool
     if kinds == (TIMESPAN, "/", TIMESPAN):
         return f"(toFloat64({left.sql}) / {right.sql})", REAL, False
     if kinds == (TIMESPAN, "%", TIMESPAN):
-        return f"positiveModulo({left.sql}, nullIf(abs({right.sql}), 0))", TIMESPAN, True
+        return f"positiveModulo({left.sql}, {divisor(right)[0]})", TIMESPAN, True
     if left.type is TIMESPAN and right.type in NUMBERS and operator in "*/":
         return f"accurateCastOrNull(trunc(toFloat64({left.sql}) {operator} {right.sql}), 'Int64')", TIMESPAN, True
     if left.type in NUMBERS and right.type is TIMESPAN and operator == "*":
@@ -99,6 +108,16 @@ def negated(value: Value, span: Span) -> Value:
     if isinstance(value.constant, int | float) and not isinstance(value.constant, bool):
         return constant(value.type, -value.constant)
     return Value(f"(-{value.sql})", value.type, value.nullable)
+
+
+def _wide(values: Sequence[Value]) -> Type:
+    return LONG if values[0].type is INT else values[0].type
+
+
+def _absolute(values: Sequence[Value]) -> str:
+    if values[0].type not in (*NUMBERS, TIMESPAN):
+        raise KqlError(f"expected a number or timespan, found a {values[0].type}", Span(0, 1))
+    return f"abs({values[0].sql})"
 
 
 def _round(values: Sequence[Value]) -> str:
@@ -128,7 +147,7 @@ def _bits(sql: str) -> Signature:
 
 
 FUNCTIONS = {
-    "abs": Signature(first_type, "a", "abs({0})", keeps_name=True),
+    "abs": Signature(_wide, "a", _absolute, keeps_name=True),
     "sign": Signature(REAL, "n", "toFloat64(sign({0}))"),
     "sqrt": _real("sqrt"), "exp": _real("exp"), "exp2": _real("exp2"), "exp10": _real("exp10"), "log": _real("log"),
     "log2": _real("log2"), "log10": _real("log10"), "sin": _real("sin"), "cos": _real("cos"), "tan": _real("tan"),
@@ -145,11 +164,12 @@ FUNCTIONS = {
     "isnan": Signature(BOOL, "r", "isNaN({0})"),
     "isinf": Signature(BOOL, "r", "isInfinite({0})"),
     "isfinite": Signature(BOOL, "r", "isFinite({0})"),
-    "binary_and": _bits("bitAnd({0}, {1})"),
-    "binary_or": _bits("bitOr({0}, {1})"),
-    "binary_xor": _bits("bitXor({0}, {1})"),
-    "binary_not": Signature(LONG, "l", "bitNot({0})", keeps_name=True),
-    "binary_shift_left": _bits("toInt64(bitShiftLeft({0}, {1} % 64))"),
-    "binary_shift_right": _bits("toInt64(bitShiftRight({0}, {1} % 64))"),
+    "binary_and": _bits("bitAnd(toInt64({0}), toInt64({1}))"),
+    "binary_or": _bits("bitOr(toInt64({0}), toInt64({1}))"),
+    "binary_xor": _bits("bitXor(toInt64({0}), toInt64({1}))"),
+    "binary_not": Signature(LONG, "l", "bitNot(toInt64({0}))", keeps_name=True),
+    "binary_shift_left": _bits("bitShiftLeft(toInt64({0}), {1} % 64)"),
+    "binary_shift_right": _bits("bitShiftRight(toInt64({0}), {1} % 64)"),
+    "bitset_count_ones": Signature(LONG, "l", "toInt64(bitCount(toInt64({0})))"),
     "format_bytes": Signature(Type.STRING, "n?lS", _bytes, keeps_name=True),
 }  # fmt: skip

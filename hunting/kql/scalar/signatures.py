@@ -1,7 +1,7 @@
 """How functions are declared: a table of SQL templates with the types of parameters and result.
 
 Parameters are one letter each: `s` string, `l` long, `n` number, `r` real, `b` bool, `d` datetime, `t` timespan, `y` dynamic,
-`a` any, `S` a constant string, `L` a constant long. `?` behind a letter makes it optional, `*` at the end repeats the last one.
+`a` any, `S` a constant string, `L` a constant long. Letters behind `?` are optional, `*` at the end repeats the last one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Signature:
 
     def _letters(self, count: int, span: Span, name: str) -> list[str]:
         required = self.parameters.replace("*", "").partition("?")[0]
-        least = len(required) - (1 if "?" in self.parameters else 0)
+        least = len(required)
         letters = list(self.parameters.replace("*", "").replace("?", ""))
         if self.parameters.endswith("*"):
             letters += letters[-1:] * (REPEATED_MAX - len(letters))

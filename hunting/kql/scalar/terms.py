@@ -34,10 +34,13 @@ def _term(operator: str, text: Value, needle: Value, *, sensitive: bool) -> str:
     written = str(needle.constant)
     if not written:
         return "true"
-    if operator == "has" and _TOKEN.fullmatch(written):
-        return f"hasToken{'' if sensitive else 'CaseInsensitive'}({text.sql}, {text_literal(written)})"
     flags = "" if sensitive else "(?i)"
-    return f"match({text.sql}, {text_literal(flags + pattern(written, operator))})"
+    match = f"match({text.sql}, {text_literal(flags + pattern(written, operator))})"
+    if operator != "has" or not _TOKEN.fullmatch(written):
+        return match
+    token = f"hasToken{'' if sensitive else 'CaseInsensitive'}({text.sql}, {text_literal(written)})"
+    # ClickHouse takes every character beyond ASCII for a letter: it would not find `enc` behind a dash such as U+2013.
+    return f"({token} OR (NOT isValidASCII({text.sql}) AND {match}))"
 
 
 def pattern(written: str, operator: str = "has") -> str:

@@ -1,5 +1,6 @@
 """Functions of times and timespans. Weeks begin on Sunday.
 
+The last moment of a day is its last microsecond here, 100 ns before the next day in Kusto.
 Source: learn.microsoft.com/kusto/query/scalar-functions, "DateTime and timespan functions".
 """
 
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.lexer import TICKS
+from hunting.kql.scalar import numbers
 from hunting.kql.scalar.signatures import Signature
-from hunting.kql.types import Type
-from hunting.kql.values import EPOCH_TICKS, Value, converted
+from hunting.kql.types import NUMBERS, Type
+from hunting.kql.values import EPOCH_TICKS, Value, converted, widest
 
 DATETIME, TIMESPAN, LONG, INT, STRING = Type.DATETIME, Type.TIMESPAN, Type.LONG, Type.INT, Type.STRING
 
@@ -46,15 +48,26 @@ def _added(values: Sequence[Value]) -> str:
 
 def _difference(values: Sequence[Value]) -> str:
     """Return how many boundaries of the unit lie between two times; weeks begin on Sunday."""
-    unit = _part_name(values[0], _UNITS)
+    unit = _part_name(values[0], {**_UNITS, "nanosecond": ""})
     later, earlier = values[1].sql, values[2].sql
     if unit == "week":
-        return f"toInt64(intDiv(toInt64({_start_of_week(later)} - {_start_of_week(earlier)}), 7))"
+        return f"toInt64(intDiv(toInt32({_start_of_week(later)}) - toInt32({_start_of_week(earlier)}), 7))"
+    if unit == "nanosecond":
+        return f"((toUnixTimestamp64Micro({later}) - toUnixTimestamp64Micro({earlier})) * 1000)"
     return f"toInt64(dateDiff('{unit}', {earlier}, {later}))"
 
 
 def _start_of_week(sql: str) -> str:
-    return f"toDate32(toStartOfWeek(toDate32({sql}), 0))"
+    return _STARTS["Week"].format(f"toDate32({sql})")
+
+
+_STARTS = {
+    "Day": "{0}",
+    "Week": "subtractDays({0}, toDayOfWeek({0}) % 7)",
+    "Month": "subtractDays({0}, toDayOfMonth({0}) - 1)",
+    "Year": "subtractDays({0}, toDayOfYear({0}) - 1)",
+}
+"""The first day of a period, as a Date32: ClickHouse's own functions know no time before 1970."""
 
 
 def _start(unit: str, offset_function: str, *, end: bool = False) -> Signature:
@@ -64,8 +77,7 @@ def _start(unit: str, offset_function: str, *, end: bool = False) -> Signature:
         offset = values[1].sql if len(values) > 1 else "0"
         if end:
             offset = f"{offset} + 1"
-        date = f"toDate32({values[0].sql})"
-        truncated = {"Day": date, "Week": f"toStartOfWeek({date}, 0)"}.get(unit, f"toStartOf{unit}({date})")
+        truncated = _STARTS[unit].format(f"toDate32({values[0].sql})")
         moved = truncated if offset == "0" else f"{offset_function}({truncated}, {offset})"
         found = f"toDateTime64({moved}, 6, 'UTC')"
         return f"subtractMicroseconds({found}, 1)" if end else found
@@ -74,7 +86,7 @@ def _start(unit: str, offset_function: str, *, end: bool = False) -> Signature:
 
 
 _FORMATS = {
-    "yyyy": "%Y", "yy": "%y", "MM": "%m", "M": "%c", "dd": "%d", "d": "%e", "HH": "%H", "H": "%k", "hh": "%h", "h": "%l",
+    "yyyy": "%Y", "yy": "%y", "y": "%y", "MM": "%m", "M": "%c", "dd": "%d", "d": "%e", "HH": "%H", "H": "%k", "hh": "%h", "h": "%l",
     "mm": "%i", "m": "%i", "ss": "%S", "s": "%S", "tt": "%p",
 }  # fmt: skip
 _FORMAT_WORDS = re.compile(r"y+|M+|d+|H+|h+|m+|s+|f+|F+|t+|.", re.DOTALL)
@@ -83,9 +95,7 @@ _FORMAT_WORDS = re.compile(r"y+|M+|d+|H+|h+|m+|s+|f+|F+|t+|.", re.DOTALL)
 def _formatted(values: Sequence[Value]) -> str:
     """Return format_datetime: each specifier is one part of a concatenation."""
     at = values[0].sql
-    parts: list[str] = []
-    for word in _FORMAT_WORDS.findall(str(values[1].constant)):
-        parts.append(_format_part(word, at))
+    parts = [_format_part(word, at) for word in _FORMAT_WORDS.findall(str(values[1].constant))]
     return f"concat({', '.join(parts)})" if len(parts) > 1 else (parts or ["''"])[0]
 
 
@@ -94,7 +104,7 @@ def _format_part(word: str, at: str) -> str:
         digits = (
             f"substring(concat(leftPad(toString(toUnixTimestamp64Micro({at}) % 1000000), 6, '0'), '0'), 1, {len(word)})"
         )
-        return digits if word[0] == "f" else f"trimRight(replaceRegexpOne({digits}, '0+$', ''))"
+        return digits if word[0] == "f" else f"replaceRegexpOne({digits}, '0+$', '')"
     single = {"M": "toString(toMonth({0}))", "d": "toString(toDayOfMonth({0}))", "H": "toString(toHour({0}))"}
     single |= {
         "m": "toString(toMinute({0}))",
@@ -121,7 +131,8 @@ def _span_formatted(values: Sequence[Value]) -> str:
         if word[0] in whole:
             parts.append(f"leftPad(toString({whole[word[0]]}), {len(word)}, '0')")
         elif word[0] in "fF":
-            parts.append(f"substring(leftPad(toString({t} % 10000000), 7, '0'), 1, {len(word)})")
+            digits = f"substring(leftPad(toString({t} % 10000000), 7, '0'), 1, {len(word)})"
+            parts.append(digits if word[0] == "f" else f"replaceRegexpOne({digits}, '0+$', '')")
         else:
             parts.append("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'")
     return f"concat({', '.join(parts)}, '')"
@@ -131,10 +142,13 @@ def _make_datetime(values: Sequence[Value]) -> str:
     if len(values) == 1:
         return converted(values[0], DATETIME, Span(0, 1)).sql
     year, month, day, hour, minute, second = (*[value.sql for value in values], *(["0"] * (6 - len(values))))[:6]
-    return (
-        f"addMicroseconds(makeDateTime64({year}, {month}, {day}, {hour}, {minute}, 0, 0, 6, 'UTC'),"
-        f" toInt64({second} * 1000000))"
+    date = f"makeDate32({year}, {month}, {day})"
+    known = (
+        f"toYear({date}) = {year} AND toMonth({date}) = {month} AND toDayOfMonth({date}) = {day} AND {hour} BETWEEN 0 AND 23"
+        f" AND {minute} BETWEEN 0 AND 59 AND {second} >= 0 AND {second} < 60"
     )
+    micros = f"toInt64(({hour} * 60 + {minute}) * 60000000 + round({second} * 1000000))"
+    return f"if({known}, addMicroseconds(toDateTime64({date}, 6, 'UTC'), {micros}), NULL)"
 
 
 def _make_timespan(values: Sequence[Value]) -> str:
@@ -153,40 +167,34 @@ def binned(values: Sequence[Value], spans: Sequence[Span]) -> Value:
     if value.type is Type.DYNAMIC:
         value = converted(value, Type.REAL, spans[0])
     nullable = value.nullable or size.nullable
+    if isinstance(size.constant, int | float) and size.constant == 0:
+        raise KqlError("the size of a bin must not be 0", spans[1])
     if value.type is DATETIME:
         if size.type is not TIMESPAN:
             raise KqlError(f"expected a timespan such as 1h, found a {size.type}", spans[1])
-        ticks = f"(toUnixTimestamp64Micro({value.sql}) * 10 + {EPOCH_TICKS})"
-        sql = f"fromUnixTimestamp64Micro(intDiv({ticks} - positiveModulo({ticks}, {size.sql}) - {EPOCH_TICKS}, 10), 'UTC')"
-        if (
-            size.is_constant
-            and isinstance(size.constant, int)
-            and size.constant > 0
-            and EPOCH_TICKS % size.constant == 0
-        ):
-            sql = _binned_micros(value.sql, size.constant)
-        return Value(sql, DATETIME, nullable, name=value.name)
-    if value.type is TIMESPAN or value.type in (INT, LONG):
-        if size.type is Type.REAL:
-            return Value(f"(floor({value.sql} / {size.sql}) * {size.sql})", Type.REAL, nullable, name=value.name)
-        sql = f"toInt64({value.sql} - positiveModulo({value.sql}, {size.sql}))"
-        return Value(sql, TIMESPAN if value.type is TIMESPAN else LONG, nullable, name=value.name)
-    if value.type in (Type.REAL, Type.DECIMAL):
-        return Value(f"(floor({value.sql} / {size.sql}) * {size.sql})", value.type, nullable, name=value.name)
-    raise KqlError(f"expected a number, datetime or timespan, found a {value.type}", spans[0])
+        return Value(_binned_time(value.sql, size), DATETIME, nullable, name=value.name)
+    if value.type is TIMESPAN and size.type is not TIMESPAN:
+        raise KqlError(f"expected a timespan such as 1h, found a {size.type}", spans[1])
+    if value.type is TIMESPAN or (value.type in (INT, LONG) and size.type in (INT, LONG)):
+        divisor, may_be_null = numbers.divisor(size)
+        sql = f"toInt64({value.sql} - positiveModulo({value.sql}, {divisor}))"
+        type_ = widest((value.type, size.type)) if value.type is not TIMESPAN else TIMESPAN
+        return Value(sql, type_, nullable or may_be_null, name=value.name)
+    if value.type in NUMBERS and size.type in NUMBERS:
+        sql = f"(floor({value.sql} / {size.sql}) * {size.sql})"
+        return Value(sql, widest((value.type, size.type)), nullable, name=value.name)
+    raise KqlError(f"a {value.type} has no bins of the type {size.type}", spans[0])
 
 
-def _binned_micros(sql: str, ticks: int) -> str:
-    """Return the bin of a size that divides 1970: what ClickHouse has a function for."""
-    for unit in ("day", "hour", "minute", "second"):
-        if ticks % TICKS[unit] == 0:
-            return (
-                f"toStartOfInterval({sql}, toInterval{unit.capitalize()}({ticks // TICKS[unit]}))"
-                if unit != "day"
-                else (f"toDateTime64(toStartOfInterval({sql}, toIntervalDay({ticks // TICKS[unit]})), 6, 'UTC')")
-            )
+def _binned_time(sql: str, size: Value) -> str:
+    """Return a time rounded down, counted from the year 1."""
     micros = f"toUnixTimestamp64Micro({sql})"
-    return f"fromUnixTimestamp64Micro({micros} - positiveModulo({micros}, {ticks // 10}), 'UTC')"
+    if isinstance(size.constant, int) and size.constant % 10 == 0 and EPOCH_TICKS % size.constant == 0:
+        # The size divides 1970: no need to count from the year 1.
+        return f"fromUnixTimestamp64Micro({micros} - positiveModulo({micros}, {abs(size.constant) // 10}), 'UTC')"
+    ticks = f"({micros} * 10 + {EPOCH_TICKS})"
+    divisor, _ = numbers.divisor(size)
+    return f"fromUnixTimestamp64Micro(intDiv({ticks} - positiveModulo({ticks}, {divisor}) - {EPOCH_TICKS}, 10), 'UTC')"
 
 
 FUNCTIONS = {
@@ -214,7 +222,7 @@ FUNCTIONS = {
     "format_datetime": Signature(STRING, "dS", _formatted, keeps_name=True),
     "format_timespan": Signature(STRING, "tS", _span_formatted, keeps_name=True),
     "make_datetime": Signature(DATETIME, "a?lllln", _make_datetime, nullable=True),
-    "make_timespan": Signature(TIMESPAN, "a?lll", _make_timespan, nullable=True),
+    "make_timespan": Signature(TIMESPAN, "a?lln", _make_timespan, nullable=True),
     "unixtime_seconds_todatetime": Signature(DATETIME, "n", "fromUnixTimestamp64Micro(toInt64({0} * 1000000), 'UTC')"),
     "unixtime_milliseconds_todatetime": Signature(DATETIME, "n", "fromUnixTimestamp64Micro(toInt64({0} * 1000), 'UTC')"),
     "unixtime_microseconds_todatetime": Signature(DATETIME, "n", "fromUnixTimestamp64Micro(toInt64({0}), 'UTC')"),
