@@ -47,11 +47,19 @@ class Expressions:
     def __init__(self, stream: Stream, queries: Callable[[], Query]) -> None:
         self._stream = stream
         self._queries = queries
+        self._searching = False
 
     def expression(self) -> Expression:
         """Read one expression. Raises KqlError."""
         with self._stream.nested():
             return self._junction("or")
+
+    def searched(self) -> Expression:
+        """Read the predicate of `search` and `find`, where `Column:"term"` means `has`."""
+        self._searching = True
+        found = self.expression()
+        self._searching = False
+        return found
 
     def named(self) -> Named:
         """Read `name = expression`, `(a, b) = expression` or an expression alone."""
@@ -117,6 +125,8 @@ class Expressions:
         stream = self._stream
         if stream.current.kind is Kind.SIGN:
             value = stream.current.value
+            if value == ":" and self._searching:
+                return stream.advance().value
             known = value in COMPARISONS or value.removeprefix("!").removesuffix("~") in (
                 *TEXT_OPERATORS, *LIST_OPERATORS, "between",
             )  # fmt: skip
@@ -246,7 +256,7 @@ class Expressions:
         """Read an expression, or a query: one begins with a word of its own, or has a pipe behind its name."""
         stream = self._stream
         place = stream.place
-        if stream.is_word(*QUERY_WORDS) and stream.ahead().value not in (",", ")", "==", "="):
+        if stream.is_word(*QUERY_WORDS) and stream.ahead().value not in (",", ")", "==", "=") and not self._is_range():
             query = self._queries()
             return SubQuery(query, span=query.span)
         found = self.expression()
@@ -255,6 +265,10 @@ class Expressions:
             query = self._queries()
             return SubQuery(query, span=query.span)
         return found
+
+    def _is_range(self) -> bool:
+        """Return whether the function `range(first, last)` is next, and not the operator of this name."""
+        return self._stream.is_word("range") and self._stream.ahead().value == "("
 
     def _name_or_call(self) -> Expression:
         stream = self._stream

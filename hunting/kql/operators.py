@@ -9,12 +9,14 @@ from hunting.kql.errors import KqlError, Span
 from hunting.kql.expressions import Expressions
 from hunting.kql.lexer import Kind
 from hunting.kql.stream import Stream
-from hunting.kql.types import named
+from hunting.kql.types import Type, named
 
 JOIN_KINDS = (
     "innerunique", "inner", "leftouter", "rightouter", "fullouter", "leftanti", "leftsemi", "rightanti", "rightsemi", "anti",
     "leftantisemi", "rightantisemi",
 )  # fmt: skip
+MVEXPAND_LIMIT = 128
+"""Rows that `mvexpand` makes of one (learn.microsoft.com/kusto/query/mv-expand-operator); `mv-expand` has no limit."""
 PIPES_MAX = 500
 """Operators behind one source."""
 
@@ -105,10 +107,21 @@ class Operators:
         found: list[tuple[str, str, Span]] = []
         while True:
             name, span = self._pattern()
-            order = self._stream.accept("asc", "desc", "granny-asc", "granny-desc")
-            found.append((name, order.value if order else "", span))
+            found.append((name, self._order_of_names(), span))
             if not self._stream.accept(","):
                 return tuple(found)
+
+    def _order_of_names(self) -> str:
+        """Take `asc`, `desc`, `granny-asc` or `granny-desc`; "" where none follows."""
+        stream = self._stream
+        if not stream.is_word("asc", "desc", "granny"):
+            return ""
+        word = stream.dashed()
+        if word.value not in ("asc", "desc", "granny-asc", "granny-desc"):
+            raise KqlError(
+                f"found `{word.value[:40]}`, expected `asc`, `desc`, `granny-asc` or `granny-desc`", word.span
+            )
+        return word.value
 
     def _pattern(self) -> tuple[str, Span]:
         stream = self._stream
@@ -303,15 +316,19 @@ class Operators:
         tables: tuple[str, ...] = ()
         if self._stream.accept("in"):
             tables = self.table_names()
-        predicate = self._scalar.expression()
+        predicate = self._scalar.searched()
         return s.Search(tables, predicate, options.get("kind") == "case_sensitive", span=self._since(at))
 
     # -- arrays and texts
 
     def _mv_expand(self, at: int) -> s.Operator:
+        # The old spelling has a limit of its own.
+        old: s.Expression | None = None
+        if self._word == "mvexpand":
+            old = s.Literal(Type.LONG, MVEXPAND_LIMIT, span=self._since(at))
         options = dict(self.options())
         values = self._expanded()
-        limit = self._scalar.expression() if self._stream.accept("limit") else None
+        limit = self._scalar.expression() if self._stream.accept("limit") else old
         as_array = options.get("bagexpansion", options.get("kind")) == "array"
         return s.MvExpand(values, str(options.get("with_itemindex", "")), limit, as_array, span=self._since(at))
 
@@ -408,16 +425,18 @@ class Operators:
         if not isinstance(call, s.Call):
             raise KqlError("expected a plugin such as bag_unpack(Column)", call.span)
         columns: tuple[s.ColumnType, ...] = ()
+        star = False
         if self._stream.accept(":"):
             self._stream.expect("(")
-            if self._stream.accept("*"):
+            star = self._stream.accept("*") is not None
+            if star and not self._stream.is_sign(")"):
                 self._stream.expect(",")
             columns = self._column_types()
-        return s.Evaluate(call, columns, span=self._since(at))
+        return s.Evaluate(call, columns, star, span=self._since(at))
 
     def _make_series(self, at: int) -> s.Operator:
         stream, scalar = self._stream, self._scalar
-        dict(self.options())
+        nonempty = dict(self.options()).get("kind") == "nonempty"
         aggregates: list[tuple[s.Named, s.Expression | None]] = []
         while True:
             named_ = scalar.named()
@@ -435,7 +454,7 @@ class Operators:
         stream.expect("step")
         step = scalar.expression()
         by = self._values() if stream.accept("by") else ()
-        return s.MakeSeries(tuple(aggregates), axis, first, last, step, by, span=self._since(at))
+        return s.MakeSeries(tuple(aggregates), axis, first, last, step, by, nonempty, span=self._since(at))
 
     def _render(self, at: int) -> s.Operator:
         chart = self._stream.name("a chart").value

@@ -53,7 +53,7 @@ class Parser:
         parameters: tuple[Parameter, ...] = ()
         query: Query | None = None
         start = stream.current.span
-        while stream.current.kind is not Kind.END:
+        while not stream.at_end():
             if stream.accept(";"):
                 continue
             if query is not None:
@@ -66,7 +66,7 @@ class Parser:
                 self._skip_setting()
             else:
                 query = self.query()
-            if not stream.is_sign(";") and stream.current.kind is not Kind.END:
+            if not stream.is_sign(";") and not stream.at_end():
                 stream.fail("`|`, `;` or the end of the query")
         if query is None:
             stream.fail("a query such as `DeviceNetworkEvents | take 10`")
@@ -75,7 +75,7 @@ class Parser:
 
     def _skip_setting(self) -> None:
         """Request settings of Kusto have no meaning here; those of ClickHouse are the caller's."""
-        while not self._stream.is_sign(";") and self._stream.current.kind is not Kind.END:
+        while not self._stream.is_sign(";") and not self._stream.at_end():
             self._stream.advance()
 
     def _declare(self) -> tuple[Parameter, ...]:
@@ -98,8 +98,10 @@ class Parser:
         return Let(name.value, value, span=start.span.to(value.span))
 
     def _is_function(self) -> bool:
-        """A function has `(parameters) {`: look for the brace behind the closing parenthesis."""
+        """A function has `(parameters) {`: look for the brace behind the closing parenthesis. A view is one as well."""
         stream = self._stream
+        if stream.is_word("view") and stream.ahead().value == "(":
+            stream.advance()
         if not stream.is_sign("("):
             return False
         depth, distance = 0, 0
@@ -297,7 +299,7 @@ class Parser:
         if stream.accept("in"):
             tables = self._operators.table_names()
         stream.accept("where")
-        predicate = self._scalar.expression()
+        predicate = self._scalar.searched()
         projected: tuple[str, ...] = ()
         if stream.accept("project"):
             projected = tuple(name for name, _, _ in self._operators.patterns())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import takewhile
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.syntax import Let
@@ -55,6 +56,8 @@ class Relation:
     partition: tuple[str, ...] = ()
     weight: int = 1
     serialized: bool = False
+    name: str = ""
+    """The table of the database whose rows these are, "" where they are of none or of several."""
 
     def column(self, name: str) -> Column | None:
         """Return the column of this name."""
@@ -67,10 +70,9 @@ class Relation:
             raise KqlError(f"there is no column `{name}`{near(name, [c.name for c in self.columns])}", span)
         return found
 
-    def free(self, name: str) -> str:
-        """Return a name that no column has: the name itself or with the first free number behind it."""
-        taken = {column.name for column in self.columns}
-        return unused(name, taken)
+    def order_without(self, lost: set[str]) -> tuple[Order, ...]:
+        """Return the order of the rows after these columns are overwritten: its keys before the first of them."""
+        return tuple(takewhile(lambda key: key.column not in lost, self.order))
 
 
 def unused(name: str, taken: set[str]) -> str:

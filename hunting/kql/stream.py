@@ -25,6 +25,10 @@ class Stream:
         """The next word."""
         return self._words[self._at]
 
+    def at_end(self) -> bool:
+        """Return whether no word is left."""
+        return self.current.kind is Kind.END
+
     def ahead(self, distance: int = 1) -> Token:
         """Return the word behind the next one; the last word where there is none."""
         return self._words[min(self._at + distance, len(self._words) - 1)]

@@ -422,6 +422,9 @@ class Evaluate(Node):
 
     plugin: Call
     columns: tuple[ColumnType, ...] = ()
+    """The declared columns."""
+    keeps_others: bool = False
+    """Whether the declaration begins with `*`: the columns of the input stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,6 +437,8 @@ class MakeSeries(Node):
     last: Expression | None
     step: Expression
     by: tuple[Named, ...] = ()
+    nonempty: bool = False
+    """Whether no rows give one row of defaults (`kind=nonempty`)."""
 
 
 @dataclass(frozen=True, slots=True)

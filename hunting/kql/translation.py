@@ -162,7 +162,8 @@ class Translation:
             return []
         key, kind = "tupleElement(p, 1)", "toString(JSONType(tupleElement(p, 2)))"
         pairs = f"arrayJoin(JSONExtractKeysAndValuesRaw({bag.value().sql})) AS p"
-        sql = f"{self._with()}SELECT {key}, groupUniqArray({kind}) FROM (SELECT {pairs} FROM {relation.source} AS t) GROUP BY 1 ORDER BY 1"
+        rows = f"(SELECT {pairs} FROM {relation.source} AS t)"
+        sql = f"{self._with()}SELECT {key}, groupUniqArray({kind}) FROM {rows} GROUP BY 1 ORDER BY 1"
         return [ColumnType(name, _type_of_json(kinds)) for name, kinds in self._ask(sql)]
 
     def cte(self, body: str, relation: Relation, span: Span | str, *, materialized: bool = False) -> Relation:
@@ -187,6 +188,7 @@ class Translation:
             relation.partition,
             relation.weight,
             relation.serialized,
+            relation.name,
         )
 
     def _comment(self, span: Span | str) -> str:

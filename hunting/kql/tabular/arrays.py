@@ -1,7 +1,7 @@
 """`mv-expand` and `mv-apply`. Source: learn.microsoft.com/kusto/query/mv-expand-operator, .../mv-apply-operator.
 
-`mv-expand` gives one row for each element; a null or empty array gives one row with null. Several arrays are expanded side by
-side, the shorter ones filled with null. `mv-apply` gives no row for a null or empty array.
+Both give one row for each element of an array or property of a bag, one row with null for a null value, and none for an empty
+array or bag. Several arrays are expanded side by side, the shorter ones filled with null.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from hunting.kql import syntax as s
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.binder import Scalars
-from hunting.kql.scope import Column, Order, Relation, Scope
-from hunting.kql.types import Type
+from hunting.kql.scope import Column, Relation, Scope
+from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, converted, identifier
 
 if TYPE_CHECKING:
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 def expand(translation: Translation, node: s.MvExpand, relation: Relation, scope: Scope) -> Relation:
     """Return one row for each element."""
-    return _expanded(translation, node.values, relation, scope, node.span, index=node.index_column, limit=node.limit)
+    pair = "concat('[', toJSONString(p.1), ',', p.2, ']')" if node.bag_as_array else _BAG
+    return _expanded(
+        translation, node.values, relation, scope, node.span, index=node.index_column, limit=node.limit, pair=pair
+    )
+
+
+_BAG = "concat('{', toJSONString(p.1), ':', p.2, '}')"
+"""The element for a property of a bag: a bag with that property alone."""
 
 
 def _expanded(
@@ -33,9 +40,9 @@ def _expanded(
     scope: Scope,
     span: Span,
     *,
-    index: str = "",
-    limit: s.Expression | None = None,
-    keeps_empty: bool = True,
+    index: str,
+    limit: s.Expression | None,
+    pair: str = _BAG,
 ) -> Relation:
     scalars = Scalars(translation, scope.over(relation))
     pairs: list[tuple[str, Value, Type]] = []
@@ -44,14 +51,10 @@ def _expanded(
         if value.type is not Type.DYNAMIC:
             raise KqlError(f"expected a dynamic value, found a {value.type}", item.named.value.span)
         pairs.append((name or f"Column{len(pairs) + 1}", value, item.type or Type.DYNAMIC))
-    arrays = [_elements(value.sql, keeps_empty=keeps_empty) for _, value, _ in pairs]
-    longest = f"greatest({', '.join(f'length({array})' for array in arrays)})" if len(arrays) > 1 else ""
-    resized = [f"arrayResize({array}, {longest}, '')" if longest else array for array in arrays]
-    indexed = f", arrayEnumerate({resized[0]})" if index else ""
-    zipped = f"arrayZip({', '.join(resized)}{indexed})"
+    zipped = _zipped([_elements(value.sql, pair) for _, value, _ in pairs], indexed=bool(index))
     if limit is not None:
         count = scalars.bind(limit).constant
-        if not isinstance(count, int):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise KqlError("expected a constant number of elements", limit.span)
         zipped = f"arraySlice({zipped}, 1, {count})"
     inner = translation.cte(f"SELECT *, arrayJoin({zipped}) AS __element FROM {relation.source} AS t", relation, span)
@@ -64,49 +67,74 @@ def _expanded(
         cells.append(f"toInt64(tupleElement(t.__element, {len(pairs) + 1})) - 1 AS {identifier(index)}")
     cells += [column.value().sql for column in relation.hidden]
     body = f"SELECT {', '.join(cells)} FROM {inner.source} AS t"
-    return translation.cte(body, replace(relation, columns=tuple(shown), order=_kept(relation, set(new))), span)
+    return translation.cte(body, replace(relation, columns=tuple(shown), order=relation.order_without(set(new))), span)
 
 
-def _kept(relation: Relation, lost: set[str]) -> tuple[Order, ...]:
-    return tuple(key for key in relation.order if key.column not in lost)
+def _elements(sql: str, pair: str) -> str:
+    """Return the JSON of each element; another value than an array or bag is its only element."""
+    bags = f"arrayMap(p -> {pair}, JSONExtractKeysAndValuesRaw(j))"
+    found = f"multiIf(JSONType(j) = 'Array', JSONExtractArrayRaw(j), JSONType(j) = 'Object', {bags}, [j])"
+    return f"arrayElement(arrayMap(j -> {found}, [{sql}]), 1)"
 
 
-def _elements(sql: str, *, keeps_empty: bool) -> str:
-    """Return the JSON of each element; a bag gives one bag for each property, another value itself."""
-    bags = "arrayMap(p -> concat('{', toJSONString(p.1), ':', p.2, '}'), JSONExtractKeysAndValuesRaw(j))"
-    found = f"multiIf(JSONType(j) = 'Array', JSONExtractArrayRaw(j), JSONType(j) = 'Object', {bags}, j = '', [], [j])"
-    kept = f"if(empty({found}), [''], {found})" if keeps_empty else found
-    return f"arrayElement(arrayMap(j -> {kept}, [{sql}]), 1)"
+def _zipped(arrays: Sequence[str], *, indexed: bool) -> str:
+    """Return an array of tuples of the elements, with their place (from 1) as last item where it is wanted."""
+    names = [f"a{number}" for number in range(len(arrays))]
+    if len(arrays) > 1:
+        longest = f"arrayMax([{', '.join(f'length({name})' for name in names)}])"
+        items = [f"arrayResize({name}, {longest}, '')" for name in names]
+    else:
+        items = names
+    place = [f"arrayEnumerate({items[0]})"] if indexed else []
+    given = ", ".join(f"[{array}]" for array in arrays)
+    return f"arrayElement(arrayMap(({', '.join(names)}) -> arrayZip({', '.join([*items, *place])}), {given}), 1)"
 
 
 def _cell(number: int, type_: Type, span: Span) -> Value:
-    element = f"if(tupleElement(t.__element, {number}) = 'null', '', tupleElement(t.__element, {number}))"
-    return converted(Value(element, Type.DYNAMIC, False), type_, span)
+    """Return an element as its declared type, null where its JSON has another one: KQL casts here, it does not parse."""
+    element = f"tupleElement(t.__element, {number})"
+    if type_ in NUMBERS or type_ is Type.BOOL:
+        kinds = "'Bool'" if type_ is Type.BOOL else "'Int64', 'UInt64', 'Double'"
+        sql = f"if(JSONType({element}) IN ({kinds}), {element}, '')"
+    else:
+        sql = f"if({element} = 'null', '', {element})"
+    return converted(Value(sql, Type.DYNAMIC, False), type_, span)
 
 
 def apply(translation: Translation, node: s.MvApply, relation: Relation, scope: Scope) -> Relation:
-    """Run operators on the elements of each row: the row's number is a hidden key by which they work.
+    """Run operators on the elements of each row.
 
-    The result has the row's columns but the expanded ones, and the columns that the operators give.
+    The row's number and a tuple of its columns are hidden keys by which the operators work: the row is read once, and each
+    row of the result finds its columns in the tuple. The result has the row's columns but the expanded ones, and the columns
+    that the operators give.
     """
-    key = "__apply"
-    body = f"SELECT t.*, rowNumberInAllBlocks() AS {key} FROM {relation.source} AS t"
-    hidden = Column(key, Type.LONG, False)
-    # The number must be the same wherever the rows are read again, so they are computed once.
-    rows = translation.cte(body, replace(relation, hidden=(*relation.hidden, hidden)), node.span, materialized=True)
-    inner = replace(rows, hidden=(hidden,), partition=(key,), order=())
-    found = _expanded(
-        translation, node.values, inner, scope, node.span, index=node.index_column, limit=node.limit, keeps_empty=False
-    )
-    found = translation.relation(s.Query(None, node.query, span=node.span), scope.over(found))
+    number = Column(f"__apply{len(relation.partition)}", Type.LONG, False)
+    row = Column(f"__row{len(relation.partition)}", Type.DYNAMIC, False)
     expanded = {name for item in node.values for name in (item.named.names or (_name(item.named.value),))}
     outer = [column for column in relation.columns if column.name not in expanded]
+    carried = (*outer, *relation.hidden)
+    values = ", ".join(["0", *(column.value().sql for column in carried)])
+    body = (
+        f"SELECT t.*, row_number() OVER () AS {number.name}, tuple({values}) AS {row.name} FROM {relation.source} AS t"
+    )
+    partition = tuple(column for column in relation.hidden if column.name in relation.partition)
+    inner = replace(
+        relation,
+        hidden=(*partition, number, row),
+        partition=(*relation.partition, number.name, row.name),
+        order=(),
+    )
+    found = translation.cte(body, replace(relation, hidden=(*relation.hidden, number, row)), node.span)
+    inner = replace(inner, source=found.source)
+    found = _expanded(translation, node.values, inner, scope, node.span, index=node.index_column, limit=node.limit)
+    found = translation.relation(s.Query(None, node.query, span=node.span), scope.over(found))
     new = [column for column in found.columns if column.name not in {c.name for c in outer}]
-    cells = [f"l.{identifier(column.name)} AS {identifier(column.name)}" for column in outer]
-    cells += [f"r.{identifier(column.name)} AS {identifier(column.name)}" for column in new]
-    cells += [f"l.{identifier(column.name)} AS {identifier(column.name)}" for column in relation.hidden]
-    body = f"SELECT {', '.join(cells)} FROM {rows.source} AS l INNER JOIN {found.source} AS r ON l.{key} = r.{key}"
-    return translation.cte(body, replace(relation, columns=(*outer, *new)), node.span)
+    cells = [
+        f"tupleElement(t.{row.name}, {place}) AS {identifier(column.name)}" for place, column in enumerate(carried, 2)
+    ]
+    cells[len(outer) : len(outer)] = [column.value().sql for column in new]
+    body = f"SELECT {', '.join(cells)} FROM {found.source} AS t"
+    return translation.cte(body, replace(relation, columns=(*outer, *new), weight=found.weight), node.span)
 
 
 def _name(node: s.Expression) -> str:

@@ -45,8 +45,8 @@ def join(translation: Translation, node: s.Join, relation: Relation, scope: Scop
     columns, cells = _columns(node, relation, right, pairs)
     left_source, right_source = relation.source, right.source
     if node.kind == "innerunique":
-        keys = ", ".join(left.sql.replace("l.", "", 1) for left, _ in pairs)
-        left_source = f"(SELECT * FROM {relation.source} LIMIT 1 BY {keys})"
+        keys = ", ".join(left.sql for left, _ in pairs)
+        left_source = f"(SELECT * FROM {relation.source} AS l LIMIT 1 BY {keys})"
     if node.kind in ("leftouter", "fullouter"):
         right_source = _with_nulls(right)
     if node.kind in ("rightouter", "fullouter"):
@@ -64,10 +64,9 @@ def _pairs(
     scalars = Scalars(translation, scope.joined(left, right))
     found: list[tuple[Value, Value]] = []
     for expression in on:
-        for part in (
-            expression.terms if isinstance(expression, s.Junction) and expression.operator == "and" else (expression,)
-        ):
-            found.append(_pair(scalars, part, left, right))
+        joined = isinstance(expression, s.Junction) and expression.operator == "and"
+        parts = expression.terms if isinstance(expression, s.Junction) and joined else (expression,)
+        found.extend(_pair(scalars, part, left, right) for part in parts)
     return found
 
 

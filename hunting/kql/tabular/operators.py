@@ -7,6 +7,7 @@ keys of an order that a projection removes stay as hidden columns.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ def bind(translation: Translation, node: s.Operator, relation: Relation, scope: 
     """Return the table after an operator, and the scope for the next one. Raises KqlError."""
     if isinstance(node, s.As):
         return relation, scope.with_variable(node.name, relation)
+    if relation.partition and not isinstance(node, _BY_PARTITION):
+        raise KqlError("this operator is not supported inside `mv-apply` and `partition`", node.span)
     return _BINDERS[type(node)](translation, node, relation, scope), scope
 
 
@@ -47,22 +50,26 @@ def _where(translation: Translation, node: s.Where, relation: Relation, scope: S
     return translation.cte(f"SELECT * FROM {relation.source} AS t WHERE {condition.sql}", relation, node.span)
 
 
-def assigned(
-    scalars: Scalars, values: Sequence[s.Named], existing: Sequence[Column], *, prefix: str = "Column"
-) -> list[tuple[str, Value]]:
-    """Return names and values of a list of expressions; KQL makes up names such as Column1."""
+def assigned(scalars: Scalars, values: Sequence[s.Named], taken: set[str] | None = None) -> list[tuple[str, Value]]:
+    """Return names and values of a list of expressions, in which a name that KQL makes up differs from those before it.
+
+    An expression without a name of its own is called Column1, Column2, ...; these differ from `taken` as well. Raises KqlError
+    for a name that is written twice.
+    """
     found: list[tuple[str, Value]] = []
-    taken = {column.name for column in existing}
+    written: set[str] = set()
     number = 0
     for item in values:
         name, value = scalars.named(item)
-        if not item.names:
-            if not name:
-                number += 1
-                name = unused_numbered(prefix, number, taken | {other for other, _ in found})
-            elif not isinstance(item.value, s.Name):
-                name = unused(name, {other for other, _ in found} | (taken if prefix == "Column" else set()))
-        found.append((name, value))
+        names = {other for other, _ in found}
+        if item.names or isinstance(item.value, s.Name):
+            if name in written or (item.names and name in names):
+                raise KqlError(f"the column `{name}` is there twice", item.value.span)
+            written.add(name)
+        if not name:
+            number += 1
+            name = unused_numbered("Column", number, names | (taken or set()))
+        found.append((unused(name, names), value))
     return found
 
 
@@ -81,8 +88,7 @@ def extended(
     translation: Translation, values: Sequence[s.Named], relation: Relation, scope: Scope, span: Span
 ) -> Relation:
     """Return the table with more columns; an existing one is replaced in place."""
-    pairs = assigned(Scalars(translation, scope.over(relation)), values, relation.columns)
-    new = dict(pairs)
+    new = _replacing(Scalars(translation, scope.over(relation)), values, relation)
     if any(key.column in new for key in relation.order):
         kept = [(column.name, new.pop(column.name, column.value())) for column in relation.columns]
         return _projected(translation, [*kept, *new.items()], relation, span)
@@ -96,6 +102,24 @@ def extended(
     star = f"t.* REPLACE ({replaced})" if replaced else "t.*"
     body = f"SELECT {', '.join([star, *added])} FROM {relation.source} AS t"
     return translation.cte(body, replace(relation, columns=tuple(columns)), span)
+
+
+def _replacing(scalars: Scalars, values: Sequence[s.Named], relation: Relation) -> dict[str, Value]:
+    """Return the columns of `extend` by name. A name that KQL makes up, as of `tostring(a)`, replaces a column as well."""
+    new: dict[str, Value] = {}
+    taken = {column.name for column in relation.columns}
+    written: set[str] = set()
+    number = 0
+    for item in values:
+        name, value = scalars.named(item)
+        if item.names and name in written:
+            raise KqlError(f"the column `{name}` is there twice", item.value.span)
+        written.update(item.names[:1])
+        if not name:
+            number += 1
+            name = unused_numbered("Column", number, taken | set(new))
+        new[name] = value
+    return new
 
 
 def _projected(
@@ -136,7 +160,7 @@ def _carried(relation: Relation, kept: set[str]) -> tuple[list[tuple[str, Column
 
 
 def _project(translation: Translation, node: s.Project, relation: Relation, scope: Scope) -> Relation:
-    pairs = assigned(Scalars(translation, scope.over(relation)), node.values, ())
+    pairs = assigned(Scalars(translation, scope.over(relation)), node.values)
     return _projected(translation, pairs, relation, node.span)
 
 
@@ -144,7 +168,7 @@ def _distinct(translation: Translation, node: s.Distinct, relation: Relation, sc
     if len(node.values) == 1 and isinstance(node.values[0].value, s.Star):
         pairs = [(column.name, column.value()) for column in relation.columns]
     else:
-        pairs = assigned(Scalars(translation, scope.over(relation)), node.values, ())
+        pairs = assigned(Scalars(translation, scope.over(relation)), node.values)
     cells = [f"{as_column(value)} AS {identifier(name)}" for name, value in pairs]
     columns = tuple(Column(name, value.type, value.nullable) for name, value in pairs)
     keys = [f"t.{identifier(name)}" for name in relation.partition]
@@ -165,7 +189,8 @@ def _project_names(translation: Translation, node: s.ProjectNames, relation: Rel
         if not found and "*" not in pattern:
             relation.need(pattern, span)
         if order:
-            found.sort(key=lambda column: column.name, reverse=order.endswith("desc"))
+            key = _natural if order.startswith("granny") else _plain
+            found.sort(key=key, reverse=order.endswith("desc"))
         matched += [column for column in found if column not in matched]
     if node.operator == "project-away":
         kept = [column for column in relation.columns if column not in matched]
@@ -174,6 +199,16 @@ def _project_names(translation: Translation, node: s.ProjectNames, relation: Rel
     else:
         kept = [*matched, *(column for column in relation.columns if column not in matched)]
     return _projected(translation, [(column.name, column.value()) for column in kept], relation, node.span)
+
+
+def _plain(column: Column) -> str:
+    return column.name
+
+
+def _natural(column: Column) -> list[tuple[int, str]]:
+    """Return a key by which numbers in names are compared as numbers: `a2` before `a10`."""
+    parts = re.split(r"(\d+)", column.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _escaped(pattern: str) -> str:
@@ -233,18 +268,23 @@ def _take(translation: Translation, node: s.Take, relation: Relation, scope: Sco
     if node.keys:
         relation = sorted_by(translation, node.keys, relation, scope, node.span)
     order = f" ORDER BY {', '.join(key.sql for key in relation.order)}" if relation.order else ""
-    by = f" BY {', '.join(f't.{identifier(name)}' for name in relation.partition)}" if relation.partition else ""
-    return translation.cte(f"SELECT * FROM {relation.source} AS t{order} LIMIT {count}{by}", relation, node.span)
+    body = f"SELECT * FROM {relation.source} AS t{order} LIMIT {count}{_by(relation)}"
+    return translation.cte(body, relation, node.span)
 
 
 def _sample(translation: Translation, node: s.Sample, relation: Relation, scope: Scope) -> Relation:
     count = whole(translation, node.count, scope)
     if node.distinct is None:
-        body = f"SELECT * FROM {relation.source} AS t ORDER BY rand() LIMIT {count}"
+        body = f"SELECT * FROM {relation.source} AS t ORDER BY rand() LIMIT {count}{_by(relation)}"
         return translation.cte(body, replace(relation, order=()), node.span)
     distinct = s.Distinct((s.Named(node.distinct),), span=node.span)
     found = _distinct(translation, distinct, relation, scope)
-    return translation.cte(f"SELECT * FROM {found.source} AS t LIMIT {count}", found, node.span)
+    return translation.cte(f"SELECT * FROM {found.source} AS t LIMIT {count}{_by(relation)}", found, node.span)
+
+
+def _by(relation: Relation) -> str:
+    """Return the end of a LIMIT that counts in each partition."""
+    return f" BY {', '.join(f't.{identifier(name)}' for name in relation.partition)}" if relation.partition else ""
 
 
 def _count(translation: Translation, node: s.Count, relation: Relation, _scope: Scope) -> Relation:
@@ -268,7 +308,7 @@ def _serialize(translation: Translation, node: s.Serialize, relation: Relation, 
 
 
 def _search(translation: Translation, node: s.SearchIn, relation: Relation, scope: Scope) -> Relation:
-    return sources.searched(translation, node.search, relation, scope)
+    return sources.searched_input(translation, node.search, relation, scope)
 
 
 def _get_schema(translation: Translation, node: s.GetSchema, relation: Relation, _scope: Scope) -> Relation:
@@ -309,7 +349,7 @@ def _invoke(translation: Translation, node: s.Invoke, relation: Relation, scope:
 def _partition(translation: Translation, node: s.Partition, relation: Relation, scope: Scope) -> Relation:
     """Run the operators on each partition: its key is hidden, and the operators work by it."""
     column = relation.need(node.column, node.span)
-    key = "__partition"
+    key = f"__partition{len(relation.partition)}"
     body = f"SELECT t.*, {column.value().sql} AS {key} FROM {relation.source} AS t"
     inner = replace(
         relation, hidden=(*relation.hidden, replace(column, name=key)), partition=(*relation.partition, key)
@@ -324,6 +364,11 @@ def _unsupported(_translation: Translation, node: s.Operator, _relation: Relatio
     raise KqlError(f"the operator `{type(node).__name__.lower()}` is not supported", node.span)
 
 
+_BY_PARTITION = (
+    s.Where, s.Extend, s.Project, s.Distinct, s.ProjectNames, s.Rename, s.Sort, s.Take, s.Sample, s.Count, s.Serialize,
+    s.Summarize, s.MvExpand, s.MvApply, s.Parse, s.ParseKv, s.Invoke, s.Partition,
+)  # fmt: skip
+"""Operators that work by the hidden keys of a partition."""
 _BINDERS: dict[type, Binder] = {
     s.Where: _where, s.Extend: _extend, s.Project: _project, s.Distinct: _distinct, s.ProjectNames: _project_names,
     s.Rename: _rename, s.Sort: _sort, s.Take: _take, s.Sample: _sample, s.Count: _count, s.UnionWith: _union,

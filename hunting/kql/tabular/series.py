@@ -31,8 +31,8 @@ def make_series(translation: Translation, node: s.MakeSeries, relation: Relation
         raise KqlError(f"expected a number, datetime or timespan, found a {axis.type}", node.axis.value.span)
     axis_name = axis_name or "Column1"
     outer = Scalars(translation, scope.without_columns())
-    first = _bound(translation, node.first, outer, axis, relation, "min")
-    last = _bound(translation, node.last, outer, axis, relation, "max")
+    first = _bound(node.first, outer, axis, relation, "min")
+    last = _bound(node.last, outer, axis, relation, "max")
     size = f"intDiv({step.sql}, 10)" if axis.type is Type.DATETIME else step.sql
     keys = [scalars.named(item) for item in node.by]
     number = f"toInt64(floor(({_plain(axis)} - {first}) / {size}))"
@@ -59,6 +59,8 @@ def make_series(translation: Translation, node: s.MakeSeries, relation: Relation
     axis_values = f"arrayMap(i -> {_point(axis, first, size)}, range({count}))"
     shown.insert(len(key_columns) + len(pairs), f"{array(axis_values)} AS {identifier(axis_name)}")
     group = f" GROUP BY {', '.join(column.value().sql for column in key_columns)}" if key_columns else ""
+    if not key_columns and not node.nonempty:
+        group = " HAVING count() > 0"
     result = Relation("", (*key_columns, *columns, Column(axis_name, Type.DYNAMIC, False)), weight=relation.weight)
     return translation.cte(f"SELECT {', '.join(shown)} FROM {grouped.source} AS t{group}", result, node.span)
 
@@ -68,9 +70,7 @@ def _plain(value: Value) -> str:
     return f"toUnixTimestamp64Micro({value.sql})" if value.type is Type.DATETIME else value.sql
 
 
-def _bound(
-    translation: Translation, node: s.Expression | None, scalars: Scalars, axis: Value, relation: Relation, extreme: str
-) -> str:
+def _bound(node: s.Expression | None, scalars: Scalars, axis: Value, relation: Relation, extreme: str) -> str:
     if node is not None:
         return _plain(scalars.bind(node))
     past = " + 1" if extreme == "max" else ""

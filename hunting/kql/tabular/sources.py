@@ -7,6 +7,7 @@ import fnmatch
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hunting.kql import syntax as s
@@ -14,7 +15,7 @@ from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Function, Relation, Scope, near
 from hunting.kql.tabular.unions import combined
-from hunting.kql.types import NEVER_NULL, Type, of_clickhouse, stored
+from hunting.kql.types import CLICKHOUSE, NEVER_NULL, Type, of_clickhouse, stored
 from hunting.kql.values import as_column, constant, converted, identifier, text_literal
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def of_database(translation: Translation, name: str, table: Table) -> Relation:
             replaced.append(
                 f"{_canonical(identifier(column), written, type_, nullable=nullable)} AS {identifier(column)}"
             )
-    relation = Relation(table.source, tuple(columns))
+    relation = Relation(table.source, tuple(columns), name=name)
     if not replaced:
         return relation
     return translation.cte(f"SELECT * REPLACE ({', '.join(replaced)}) FROM {table.source}", relation, f"table {name}")
@@ -97,8 +98,7 @@ def _canonical(sql: str, written: str, type_: Type, *, nullable: bool) -> str:
     if type_ is Type.STRING:
         text = sql if "String" in written else f"toString({sql})"
         return f"ifNull({text}, '')" if "Nullable" in written else text
-    target = stored(type_) if nullable else stored(type_).removeprefix("Nullable(").removesuffix(")")
-    return f"CAST({sql}, {text_literal(target if nullable and target.startswith('Nullable') else target)})"
+    return f"CAST({sql}, {text_literal(stored(type_) if nullable else CLICKHOUSE[type_])})"
 
 
 def literal_rows(
@@ -209,6 +209,16 @@ def searched(translation: Translation, node: s.Search, relation: Relation, scope
     operator = "has_cs" if node.case_sensitive else "has"
     condition = scalars.predicate(_searching(node.predicate, operator))
     return translation.cte(f"SELECT * FROM {relation.source} AS t WHERE {condition.sql}", relation, node.span)
+
+
+def searched_input(translation: Translation, node: s.Search, relation: Relation, scope: Scope) -> Relation:
+    """Return the rows of the input in which any column matches, with the name of their table as the first column."""
+    found = searched(translation, node, relation, scope)
+    column = Column("$table", Type.STRING, False)
+    if relation.column(column.name):
+        return found
+    body = f"SELECT {text_literal(relation.name)} AS {identifier(column.name)}, t.* FROM {found.source} AS t"
+    return translation.cte(body, replace(found, columns=(column, *found.columns)), node.span)
 
 
 def _searching(node: s.Expression, operator: str) -> s.Expression:
@@ -332,7 +342,7 @@ def _raw(text: str, _width: int) -> list[list[object]]:
     return [[text]]
 
 
-def _json_rows(text: str, width: int) -> list[list[object]]:
+def _json_rows(text: str, _width: int) -> list[list[object]]:
     """Return objects of a JSON array or of lines; with one column of type dynamic each is the cell."""
     try:
         loaded = json.loads(text)

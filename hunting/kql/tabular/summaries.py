@@ -11,7 +11,7 @@ from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.aggregates import MULTIPLE, ROW_NUMBER, Aggregates, percentile_of
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Order, Relation, Scope, unused
-from hunting.kql.types import Type
+from hunting.kql.types import NEVER_NULL, Type
 from hunting.kql.values import Value, as_column, identifier
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ def _multiple(scalars: Scalars, item: s.Named, groups: _Groups, relation: Relati
     )
     if key is not None:
         first = names[0] if names else key.name or f"{name.replace('arg_', '')}_"
-        # The compared column is there once, under its new name.
-        pairs = [(first, key), *((column, value) for column, value in returned if column not in (first, key.name))]
-    else:
-        pairs = returned
-    _tuple(name, key, pairs, groups)
+        # `*` does not repeat the compared column.
+        star = any(isinstance(argument.value, s.Star) for argument in node.arguments)
+        kept = [pair for pair in returned if not star or pair[0] not in (first, key.name)]
+        returned = [(first, key), *kept]
+    _tuple(name, key, returned, groups)
 
 
 def _returned(
@@ -169,13 +169,19 @@ def _tuple(name: str, key: Value | None, pairs: list[tuple[str, Value]], groups:
     else:
         sql = f"{name.replace('arg_m', 'argM')}({values}, {key.sql})"
     groups.cells.append(f"{sql} AS {cell}")
+    # Without rows and without `by` the tuple has ClickHouse's defaults such as 0 where KQL has null.
+    empty = not groups.keys
+    if empty:
+        groups.cells.append(f"count() AS {cell}_rows")
     taken = groups.taken()
-    # Without rows and without `by` the tuple has ClickHouse's defaults; KQL has null.
     for place, (column, value) in enumerate(pairs, 1):
         unique = unused(column, taken)
         taken.add(unique)
         sql = f"tupleElement(t.{cell}, {place})"
-        groups.shown.append((Column(unique, value.type, value.nullable), sql))
+        nullable = value.nullable
+        if empty and value.type not in NEVER_NULL and not nullable:
+            sql, nullable = f"if(t.{cell}_rows = 0, NULL, {sql})", True
+        groups.shown.append((Column(unique, value.type, nullable), sql))
 
 
 def _percentiles(scalars: Scalars, item: s.Named, node: s.Call, groups: _Groups) -> None:
@@ -225,7 +231,8 @@ def _level(
     if above is not None:
         on = " AND ".join(f"l.{identifier(key.name)} = u.{identifier(key.name)}" for key in keys)
         distinct = ", ".join(identifier(key.name) for key in keys)
-        source = f"(SELECT l.* FROM {relation.source} AS l INNER JOIN (SELECT DISTINCT {distinct} FROM {above.source}) AS u ON {on})"
+        kept = f"(SELECT DISTINCT {distinct} FROM {above.source})"
+        source = f"(SELECT l.* FROM {relation.source} AS l INNER JOIN {kept} AS u ON {on})"
     by = ", ".join([*upper, as_column(value)])
     columns = [*keys, Column(name, value.type, value.nullable), Column(measure_name, measure.type, measure.nullable)]
     grouped = translation.cte(
