@@ -95,8 +95,9 @@ def of_clickhouse(written: str) -> tuple[Type, bool, bool]:
 
 
 def _unwrapped(written: str) -> tuple[str, bool]:
+    """Return the type inside wrappers that do not change how a value reads, and whether it has nulls."""
     nullable = False
-    while match := re.fullmatch(r"(LowCardinality|Nullable)\((.*)\)", written):
+    while match := re.fullmatch(r"(LowCardinality|Nullable|SimpleAggregateFunction)\((?:\w+, )?(.*)\)", written):
         nullable = nullable or match[1] == "Nullable"
         written = match[2]
     return written, nullable

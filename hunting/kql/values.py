@@ -123,7 +123,7 @@ def as_column(value: Value) -> str:
 
     ClickHouse gives a number the smallest type that holds it, and a condition the type UInt8.
     """
-    if value.type not in _EXACT or _COLUMN.fullmatch(value.sql) or value.is_constant and value.constant is None:
+    if value.type not in _EXACT or _COLUMN.fullmatch(value.sql) or (value.is_constant and value.constant is None):
         return value.sql
     if value.type is Type.BOOL and value.is_constant:
         return value.sql
@@ -273,7 +273,12 @@ def converted(value: Value, type_: Type, span: Span) -> Value:
     if type_ is Type.DYNAMIC:
         return to_dynamic(value)
     if value.type in TEXTS or value.type is Type.DYNAMIC:
-        return Value(f"arrayElement(arrayMap(s -> {_FROM_TEXT[type_]}, [trim({to_text(value).sql})]), 1)", type_, True, name=value.name)
+        return Value(
+            f"arrayElement(arrayMap(s -> {_FROM_TEXT[type_]}, [trim({to_text(value).sql})]), 1)",
+            type_,
+            True,
+            name=value.name,
+        )
     template = _CASTS.get((value.type, type_))
     if template is None and value.type in NUMBERS and type_ in NUMBERS:
         template = _WIDER[type_]

@@ -14,6 +14,8 @@ from unproxy.options import DataOption, RawCsvOption, state_of
 from unproxy.query.formats import HuntFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hunting.kql.translation import Result
     from unproxy.query.client import Client
     from unproxy.query.hunt import Limits
@@ -26,6 +28,10 @@ def hunt(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the query from a file.")
     ] = None,
+    name: Annotated[
+        str, typer.Option("--name", "-n", metavar="NAME", help="Run a hunt of the library; --list shows them.")
+    ] = "",
+    listed: Annotated[bool, typer.Option("--list", help="List the hunts of the library and end.")] = False,
     values: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Replace the value of a `let` or declared parameter."),
@@ -53,9 +59,12 @@ def hunt(
     from unproxy.local.connect import tables
     from unproxy.query.hunt import Hunt, Limits, prepared
 
+    if listed:
+        list_library()
+        return
     state = state_of(context)
     limits = Limits(timeout, rows, memory)
-    asked = Hunt(read(text, file), assignments(values, "--set"), _files(external), limits)
+    asked = Hunt(read(text, file, name), assignments(values, "--set"), _files(external), limits)
     with tables(state, data) as client:
         result = prepared(client, asked)
         if show_sql:
@@ -64,18 +73,55 @@ def hunt(
         write(client, result, limits, output, raw_csv=raw_csv, explain=explain)
 
 
-def read(text: str, file: Path | None) -> str:
-    """Return the query from an argument, a file or standard input. Raises Fixable."""
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Fixable(f"{file}: cannot be read: {error}") from None
+def list_library() -> None:
+    """Write name, title and explanation of each hunt of the library to stdout."""
+    from hunting.library import hunts
+
+    for one in hunts():
+        typer.echo(f"{one.name}: {one.title}")
+        for line in one.description.splitlines():
+            typer.echo(f"    {line}".rstrip())
+        typer.echo()
+
+
+def read(text: str, file: Path | None = None, name: str = "") -> str:
+    """Return the query from an argument, a file, standard input or the library. Raises Fixable."""
+    if sum(map(bool, (text, file, name))) > 1:
+        raise Fixable("there are two queries; give one of KQL, --file and --name")
+    if name:
+        text = _of_library(name)
+    elif file is not None:
+        text = _of_file(file)
     elif text == "-":
-        text = typer.get_text_stream("stdin").read()
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Fixable(f"standard input: not UTF-8 at byte {error.start}; convert the query to UTF-8") from None
     if not text.strip():
         raise Fixable("there is no query; write it in quotes, name a file with --file, or - for standard input")
     return text
+
+
+def _of_file(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise Fixable(f"{file}: {error.strerror}; name a file that can be read") from None
+    except UnicodeDecodeError as error:
+        raise Fixable(f"{file}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+
+
+def _of_library(name: str) -> str:
+    from difflib import get_close_matches
+
+    from hunting.library import hunts
+
+    texts = {one.name: one.text for one in hunts()}
+    if name not in texts:
+        near = get_close_matches(name, texts, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`hunt --list` shows them"
+        raise Fixable(f"{name} is no hunt of the library; {hint}")
+    return texts[name]
 
 
 def assignments(written: list[str] | None, option: str) -> dict[str, str]:
@@ -105,32 +151,46 @@ def write(
 ) -> None:
     """Write the rows of a translated hunt to stdout, remarks to stderr."""
     from unproxy.query import formats
-    from unproxy.query.hunt import answered, records
+    from unproxy.query.hunt import answered, has_more, records
 
+    notes = []
     if output in (HuntFormat.ARROW, HuntFormat.PARQUET):
         _write_binary(client, result, limits, output)
-        return
-    if output is HuntFormat.JSONL and not explain:
-        for record in records(client, result, limits):
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return
-    answer = answered(client, result, limits)
-    formats.written(answer, output, raw_csv=raw_csv)
-    notes = [] if answer.rows else ["no rows"]
-    if answer.more:
+        more = has_more(client, result, limits)
+    elif output is HuntFormat.JSONL and not explain:
+        more = _write_lines(records(client, result, limits), limits.rows)
+    else:
+        answer = answered(client, result, limits)
+        formats.written(answer, output, raw_csv=raw_csv)
+        more = answer.more
+        notes += [] if answer.rows else ["no rows"]
+        if explain:
+            notes.append(f"{answer.secs:.3f} s, {answer.rows_read:,} rows and {answer.bytes_read:,} bytes read")
+    if more:
         notes.append(f"the first {limits.rows:,} rows; --rows 0 gives all")
     if result.chart:
         notes.append(f"render {result.chart}: drawn by the console; here are the rows")
-    if explain:
-        notes.append(f"{answer.secs:.3f} s, {answer.rows_read:,} rows and {answer.bytes_read:,} bytes read")
     for note in notes:
         sys.stderr.write(f"{note}\n")
 
 
+def _write_lines(records: Iterator[dict[str, object]], rows_max: int) -> bool:
+    """Write rows as lines of JSON; return whether there are more than `rows_max` (0 for no limit)."""
+    for number, record in enumerate(records):
+        if rows_max and number == rows_max:
+            return True
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return False
+
+
 def _write_binary(client: Client, result: Result, limits: Limits, output: HuntFormat) -> None:
+    from unproxy.query.hunt import chunks
+
     if sys.stdout.isatty():
         raise Fixable(f"{output} is no text; send it to a file with > FILE")
     name = {HuntFormat.ARROW: "Arrow", HuntFormat.PARQUET: "Parquet"}[output]
-    for chunk in client.chunks(result.sql, output=name, settings=limits.settings()):
+    # Nothing is sent before the answer is whole: a hunt that fails leaves no part of a file.
+    settings = {"wait_end_of_query": "1", **({"limit": str(limits.rows)} if limits.rows else {})}
+    for chunk in chunks(client, result.sql, limits, name, settings):
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from hunting import catalog
 from hunting.kql.errors import KqlError
 from hunting.kql.translation import Result, Table, translate
 from hunting.kql.types import Type
-from unproxy.errors import Fixable
+from unproxy.errors import Failed, Fixable
 from unproxy.query.answer import READ_ONLY
-from unproxy.query.client import JSON_SETTINGS, Client
+from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
 
 EXTERNAL_BYTES_MAX = 64 * 1024 * 1024
 """Largest file that stands in for an address of externaldata."""
+ANSWER_SECS = 10.0
+"""Time after a hunt's limit in which the server must report that it ended the hunt."""
+TIMEOUT_EXCEEDED = 159
+MEMORY_LIMIT_EXCEEDED = 241
+"""Error codes of ClickHouse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,10 @@ def tables_of(client: Client) -> dict[str, Table]:
 
 
 def prepared(client: Client, hunt: Hunt) -> Result:
-    """Return the hunt in SQL for this server."""
+    """Return the hunt in SQL for this server. Raises Fixable, or Failed if the server refuses to describe the rows."""
 
     def ask(sql: str) -> Sequence[tuple[str, Sequence[str]]]:
-        lines = client.lines(sql, output="JSONCompactEachRow", settings={**JSON_SETTINGS, **hunt.limits.settings()})
+        lines = _lines(client, sql, hunt.limits)
         return [(str(name), kinds) for name, kinds in map(json.loads, lines)]
 
     return hunt.translated(tables_of(client), ask)
@@ -104,9 +110,8 @@ class Answer:
 
 
 def answered(client: Client, result: Result, limits: Limits) -> Answer:
-    """Return the rows of a translated hunt, with what it cost."""
-    settings = {**JSON_SETTINGS, **limits.settings()}
-    body = b"".join(client.chunks(result.sql, output="JSONCompact", settings=settings))
+    """Return the rows of a translated hunt, with what it cost. Raises Failed."""
+    body = b"".join(chunks(client, result.sql, limits, "JSONCompact", JSON_SETTINGS))
     found = json.loads(body)
     rows = [_readable(result, row) for row in found["data"]]
     more = bool(limits.rows) and len(rows) > limits.rows
@@ -119,13 +124,60 @@ def answered(client: Client, result: Result, limits: Limits) -> Answer:
 
 
 def records(client: Client, result: Result, limits: Limits) -> Iterator[dict[str, object]]:
-    """Yield the rows of a translated hunt as they arrive; dynamic values are what their JSON is."""
-    settings = {**JSON_SETTINGS, **limits.settings()}
-    for number, line in enumerate(client.lines(result.sql, output="JSONCompactEachRow", settings=settings)):
-        if limits.rows and number >= limits.rows:
-            return
-        row = _readable(result, json.loads(line))
-        yield dict(zip((column.name for column in result.columns), row, strict=True))
+    """Yield the rows of a translated hunt as they arrive; dynamic values are what their JSON is.
+
+    One row more than the limit is yielded if there are more. Raises Failed.
+    """
+    names = [column.name for column in result.columns]
+    for line in _lines(client, result.sql, limits):
+        yield dict(zip(names, _readable(result, json.loads(line)), strict=True))
+
+
+def has_more(client: Client, result: Result, limits: Limits) -> bool:
+    """Return whether the result has more rows than the limit, for formats whose rows are not counted here."""
+    if not limits.rows:
+        return False
+    sql = f"SELECT count() FROM (SELECT 1 FROM ({result.sql}) LIMIT {limits.rows + 1})"
+    (line,) = _lines(client, sql, limits)
+    return int(json.loads(line)[0]) > limits.rows
+
+
+def chunks(
+    client: Client, sql: str, limits: Limits, output: str, settings: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """Yield a hunt's answer in one of ClickHouse's formats. Raises Failed, which names the limit that was reached."""
+    with _limited(limits):
+        yield from _patient(client, limits).chunks(
+            sql, output=output, settings={**limits.settings(), **(settings or {})}
+        )
+
+
+def _lines(client: Client, sql: str, limits: Limits) -> Iterator[bytes]:
+    with _limited(limits):
+        settings = {**limits.settings(), **JSON_SETTINGS}
+        yield from _patient(client, limits).lines(sql, output="JSONCompactEachRow", settings=settings)
+
+
+def _patient(client: Client, limits: Limits) -> Client:
+    """Return a client that waits for the end of a hunt: the server sends nothing before."""
+    return replace(client, timeout_secs=max(client.timeout_secs, limits.secs + ANSWER_SECS))
+
+
+@contextmanager
+def _limited(limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except QueryRefused as error:
+        if error.code == TIMEOUT_EXCEEDED:
+            raise Failed(
+                f"the hunt took more than {limits.secs} s; narrow its time range, or allow more with --timeout SECS"
+            ) from None
+        if error.code == MEMORY_LIMIT_EXCEEDED:
+            raise Failed(
+                f"the hunt needs more than {limits.memory_mb} MB of memory; narrow its time range, summarize by fewer columns,"
+                " or allow more with --memory MB"
+            ) from None
+        raise
 
 
 def _readable(result: Result, row: Sequence[object]) -> list[object]:

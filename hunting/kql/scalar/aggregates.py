@@ -21,7 +21,7 @@ from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scalar.dynamics import array, elements
 from hunting.kql.syntax import Call, Expression, Star
 from hunting.kql.types import NEVER_NULL, NUMBERS, Type
-from hunting.kql.values import Value, converted, to_dynamic, to_text
+from hunting.kql.values import Value, converted, to_dynamic
 
 LIST_MAX = 1_048_576
 """Elements that make_set and make_list keep; KQL's own limit."""
@@ -243,7 +243,9 @@ def _percentiles_array(arguments: Sequence[Value], span: Span, condition: str) -
     value, *given = arguments
     shares = given[0].constant if isinstance(given[0].constant, list) else [share.constant for share in given]
     assert isinstance(shares, list)
-    found = ", ".join(to_dynamic(Value(f"arrayElement(v, {_rank(share, span)})", value.type, False)).sql for share in shares)
+    found = ", ".join(
+        to_dynamic(Value(f"arrayElement(v, {_rank(share, span)})", value.type, False)).sql for share in shares
+    )
     sql = f"arrayElement(arrayMap(v -> if(empty(v), '', {array(f'[{found}]')}), [{_sorted_values(value, condition, span)}]), 1)"
     return Value(sql, Type.DYNAMIC, False)
 

@@ -12,7 +12,7 @@ from hunting.kql.errors import KqlError, Span
 from hunting.kql.literals import as_json
 from hunting.kql.scalar.signatures import Signature
 from hunting.kql.types import TEXTS, Type
-from hunting.kql.values import Value, constant, converted, place, text_literal, to_dynamic, to_text
+from hunting.kql.values import Value, converted, place, text_literal, to_dynamic, to_text
 
 RANGE_MAX = 1_048_576
 """Elements that `range` makes at most; KQL's own limit."""
@@ -111,7 +111,9 @@ def _index_of(values: Sequence[Value]) -> str:
     length = values[3].sql if len(values) > 3 else "-1"
     occurrence = values[4].sql if len(values) > 4 else "1"
     within = f"i > {first} AND ({length} < 0 OR i <= {first} + {length})"
-    places = f"arrayFilter((i, e) -> e = {wanted} AND {within}, arrayMap(i -> toInt64(i), arrayEnumerate({items})), {items})"
+    places = (
+        f"arrayFilter((i, e) -> e = {wanted} AND {within}, arrayMap(i -> toInt64(i), arrayEnumerate({items})), {items})"
+    )
     return f"if(length({places}) >= {occurrence}, arrayElement({places}, {occurrence}) - 1, -1)"
 
 
@@ -248,9 +250,7 @@ def _chosen(values: Sequence[Value]) -> str:
         whole = f"JSONType({value.sql}) = 'Array'"
         return f"if({whole}, arrayElement({elements(value)}, i), {value.sql})"
 
-    test = "if(c = 'null', 'null', if(c = 'true' OR toFloat64OrZero(c) != 0, {0}, {1}))".format(
-        item(values[1]), item(values[2])
-    )
+    test = f"if(c = 'null', 'null', if(c = 'true' OR toFloat64OrZero(c) != 0, {item(values[1])}, {item(values[2])}))"
     return array(f"arrayMap((c, i) -> {test}, {conditions}, arrayEnumerate({conditions}))")
 
 

@@ -63,7 +63,20 @@ def call(node: Call, arguments: Sequence[Value], spans: Sequence[Span]) -> Value
 def known() -> list[str]:
     """Return the names of all functions."""
     return sorted(
-        {*SIGNATURES, *TO_TYPES, *SPECIAL, *_CHOICES, "coalesce", "not", "hash", "hash_xxhash64", "bin", "floor", "max_of", "min_of"}
+        {
+            *SIGNATURES,
+            *TO_TYPES,
+            *SPECIAL,
+            *_CHOICES,
+            "coalesce",
+            "not",
+            "hash",
+            "hash_xxhash64",
+            "bin",
+            "floor",
+            "max_of",
+            "min_of",
+        }
     )
 
 

@@ -79,7 +79,9 @@ def _is_private(values: Sequence[Value]) -> str:
     """Return ipv4_is_private: null for what is no address. A network is private where all of its addresses are."""
     ip = values[0].sql
     bits = _prefix(ip, 32)
-    tests = " OR ".join(f"({in_range(ip, text_literal(network))} AND {bits} >= {network[-2:].strip('/')})" for network in PRIVATE)
+    tests = " OR ".join(
+        f"({in_range(ip, text_literal(network))} AND {bits} >= {network[-2:].strip('/')})" for network in PRIVATE
+    )
     return f"if(isNull({_number(ip)}) OR isNull({bits}), NULL, {tests})"
 
 

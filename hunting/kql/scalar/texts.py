@@ -72,13 +72,13 @@ def _index_of(values: Sequence[Value]) -> str:
     start = f"toInt64(greatest({values[2].sql}, 0))" if len(values) > 2 else "0"
     if len(values) <= 3:
         found = f"positionUTF8({text}, {needle}, toUInt64({start} + 1))"
-        return f"(toInt64({found}) - 1)" if start == "0" else f"if({start} > lengthUTF8({text}), -1, toInt64({found}) - 1)"
+        return (
+            f"(toInt64({found}) - 1)" if start == "0" else f"if({start} > lengthUTF8({text}), -1, toInt64({found}) - 1)"
+        )
     length = values[3].sql
     part = f"if({length} < 0, substringUTF8({text}, {start} + 1), substringUTF8({text}, {start} + 1, {length}))"
     occurrence = values[4].sql if len(values) > 4 else "1"
-    places = (
-        f"arrayFilter(i -> substringUTF8(part, i + 1, lengthUTF8({needle})) = {needle}, range(toUInt64(lengthUTF8(part) + 1)))"
-    )
+    places = f"arrayFilter(i -> substringUTF8(part, i + 1, lengthUTF8({needle})) = {needle}, range(toUInt64(lengthUTF8(part) + 1)))"
     place = f"arrayElement(arrayMap(i -> toInt64(i) + {start}, {places}), {occurrence})"
     return f"arrayElement(arrayMap(part -> if(length({places}) >= {occurrence}, {place}, -1), [{part}]), 1)"
 
