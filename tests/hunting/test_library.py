@@ -123,16 +123,16 @@ def test_a_domain_of_the_history_is_not_new(on_story: Client) -> None:
     without = ask(on_story, "first-seen-domain", Since=SINCE_14_OCLOCK, History="0d")
 
     assert picked(with_history, *columns) == []
-    assert picked(without, *columns) == [("ws-1", "curl", "bad.example")]
+    assert picked(without, *columns) == [("ws-1", "curl", "bad1.example")]
 
 
 def test_rare_domains(on_story: Client) -> None:
-    """Reached by one device; `bad.example` and `example.com` were reached by two."""
-    rare = {"203.0.113.9", "front.test", "noted.example", "twice.example", "warned.example"}
+    """Reached by one device; `bad1.example` and `example.com` were reached by two."""
+    rare = {"203.0.113.21", "front.test", "noted.example", "twice.example", "warned.example"}
     one, two = (picked(ask(on_story, "rare-domain", DevicesMax=most), "DestinationDomain") for most in "12")
 
     assert {name for (name,) in one} == rare
-    assert {name for (name,) in two} == {*rare, "bad.example", "example.com"}
+    assert {name for (name,) in two} == {*rare, "bad1.example", "example.com"}
 
 
 def test_beacons(on_story: Client) -> None:
@@ -186,7 +186,7 @@ def test_proxy_bypass(on_story: Client) -> None:
     columns = "Timestamp", "DeviceName", "RemoteIP", "RemotePort"
 
     assert picked(ask(on_story, "proxy-bypass"), *columns) == [
-        ("2026-11-24T11:00:00.000000Z", "ws-1", "203.0.113.9", 443)
+        ("2026-11-24T11:00:00.000000Z", "ws-1", "203.0.113.21", 443)
     ]
 
 

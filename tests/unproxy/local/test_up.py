@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 import pytest
-from unproxy.query.kql import hunting_queries
 
 from schemas.settings_file import load
 from tests.unproxy.local.up_story import Running, Story, open_files, parts_of, servers_of, unproxy
 from unproxy.cli import run
+from unproxy.local.show import hunting_queries
 
 PROXY = "198.51.100.80"
 SAMPLE = [*(f"suricata:unproxy/samples/dev-{letter}.eve.json.gz" for letter in "abc")]
