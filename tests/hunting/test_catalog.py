@@ -59,10 +59,9 @@ def test_hunt_joins_devices(filled: Client, unique: str) -> None:
 
 def test_hunt_joins_processes(filled: Client, unique: str) -> None:
     """A connection gets the file name of its own process from DeviceProcessEvents."""
-    query = (
-        "DeviceNetworkEvents | join kind=inner (DeviceProcessEvents | project DeviceId, InitiatingProcessId = ProcessId, FileName) "
-        "on DeviceId, InitiatingProcessId | project RemoteUrl, FileName"
-    )
+    processes = "DeviceProcessEvents | project DeviceId, InitiatingProcessId = ProcessId, FileName"
+    join = f"DeviceNetworkEvents | join kind=inner ({processes}) on DeviceId, InitiatingProcessId"
+    query = f"{join} | project RemoteUrl, FileName"
 
     assert hunted(filled, unique, query) == [("example.com", "curl.exe")]
 
