@@ -9,12 +9,13 @@ request (`recreate_tables`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
-from schemas.columns import columns
 from schemas.ddl import Migration, migrations, quoted
-from schemas.tables import TABLES
+from schemas.joined_tables import JOINED
 from sinks.base import SinkRefused
 
 _BOOK = """
@@ -40,22 +41,23 @@ def broken_views(client: Client, database: str) -> list[str]:
     return [
         name
         for name in _made(client, database)
-        if name + ddl.VERSIONS in seen
-        and not {column.name for column in columns(TABLES[name])} <= seen.get(name, set())
+        if name + ddl.VERSIONS in seen and not ddl.view_columns(name) <= seen.get(name, set())
     ]
 
 
 def lost_tables(client: Client, database: str) -> list[str]:
     """Return the tables of applied migrations that no longer exist, by the names that hunters use."""
     seen = _seen(client, database)
-    return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
+    joined = [name for name in _made(client, database, ddl.JOINED_MADE) if name not in seen]
+    return [*(name for name in _made(client, database) if name + ddl.VERSIONS not in seen), *joined]
 
 
 def recreate_tables(client: Client, database: str) -> list[str]:
     """Recreate the missing tables, empty, and return their names."""
     lost = lost_tables(client, database)
     for name in lost:
-        for statement in ddl.statements(ddl.table(name), database):
+        made = ddl.joined_table(name) if name in JOINED else ddl.table(name)
+        for statement in ddl.statements(made, database):
             client.command(statement)
     return lost
 
@@ -79,10 +81,10 @@ def migrate(client: Client, database: str) -> list[str]:
     return [*(migration.title for migration in missing), *(f"view {name}" for name in views)]
 
 
-def _made(client: Client, database: str) -> list[str]:
+def _made(client: Client, database: str, by_title: Mapping[str, tuple[str, ...]] = ddl.MADE) -> list[str]:
     """Return the tables that the migrations applied here have created."""
     applied = _applied(client, database)
-    return [name for one in migrations() if one.number in applied for name in ddl.MADE.get(one.title, ())]
+    return [name for one in migrations() if one.number in applied for name in by_title.get(one.title, ())]
 
 
 def _seen(client: Client, database: str) -> dict[str, set[str]]:
