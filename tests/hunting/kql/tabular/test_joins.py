@@ -1,6 +1,10 @@
 """Joins of all kinds: rows, columns and keys."""
 
+# ruff: noqa: E501  one line for each answer
+
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -12,9 +16,9 @@ TABLES = (
     ' let R = datatable(k:long, r:string)[1, "x", 1, "y", 3, "z", long(null), "m"]; '
 )
 BOTH = "k, l, k1, r"
-PAIRS = [[1, "a", 1, "x"], [1, "a", 1, "y"], [1, "b", 1, "x"], [1, "b", 1, "y"]]
-LEFT_ONLY = [[2, "c", None, ""], [None, "n", None, ""]]
-RIGHT_ONLY = [[None, "", 3, "z"], [None, "", None, "m"]]
+PAIRS: list[list[Any]] = [[1, "a", 1, "x"], [1, "a", 1, "y"], [1, "b", 1, "x"], [1, "b", 1, "y"]]
+LEFT_ONLY: list[list[Any]] = [[2, "c", None, ""], [None, "n", None, ""]]
+RIGHT_ONLY: list[list[Any]] = [[None, "", 3, "z"], [None, "", None, "m"]]
 PAGE = "join-operator"
 
 ANSWERS = [
