@@ -68,6 +68,8 @@ def hunt(
     if listed:
         list_library()
         return
+    if explain and output in (HuntFormat.ARROW, HuntFormat.PARQUET):
+        raise Fixable(f"--explain has no place in {output}; take a text format for it")
     state = state_of(context)
     limits = Limits(timeout, rows, memory)
     asked = Hunt(read(text, file, name), assignments(values, "--set"), _files(external), limits)
