@@ -41,6 +41,8 @@ def client(engine: Engine) -> Client:
 
 
 ANSWERS: dict[str, list[tuple[object, ...]]] = {
+    # ws-1: www.example.com, 203.0.113.9 and bad.example; ws-2: warned, front; ws-3: noted, twice; others one each.
+    "destinations-per-device": [("srv-1", 1), ("ws-1", 3), ("ws-2", 2), ("ws-3", 2), ("ws-4", 1)],
     "who-talked-to-it": [
         ("srv-1", "bad.example:443", "", "allowed"),
         ("ws-1", "", "203.0.113.9", "allowed"),
@@ -76,6 +78,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "past-the-proxy-rows": [("ws-1", "203.0.113.9", 443)],
 }
 COLUMNS: dict[str, list[str]] = {
+    "destinations-per-device": ["DeviceName", "Destinations"],
     "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],
     "who-was-off": ["DeviceName", "Evidence"],
     "active-and-off": ["DeviceName"],
