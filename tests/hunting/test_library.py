@@ -50,7 +50,7 @@ def on_story(engine: Engine) -> Client:
 
 
 def ask(client: Client, name: str, **parameters: str) -> Answer:
-    """Run a hunt of the library over all time, unless told otherwise."""
+    """Run a hunt of the library over all time, unless `parameters` name another."""
     return hunted(client, HUNTS[name].text, **{"Since": ALWAYS, **parameters})
 
 

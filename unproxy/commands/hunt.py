@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     blocked = "hunt 'DeviceNetworkEvents | where Outcome == \"blocked\" | take 10'"
-    app.command(epilog=example(blocked, "hunt --name rare-domain --set Since=90d --set DevicesMax=2"))(hunt)
+    app.command(epilog=example(blocked))(hunt)
 
 
 def hunt(

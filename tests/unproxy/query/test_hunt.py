@@ -46,7 +46,7 @@ def file(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-class Told(NamedTuple):
+class Done(NamedTuple):
     """What a command left."""
 
     code: int
@@ -59,20 +59,20 @@ class Told(NamedTuple):
         return self.raw.decode()
 
 
-Hunt = Callable[..., Told]
+Hunt = Callable[..., Done]
 
 
 @pytest.fixture
 def hunt(file: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Hunt:
     """Runs the command."""
 
-    def told(*arguments: str, verb: str = "hunt") -> Told:
+    def done(*arguments: str, verb: str = "hunt") -> Done:
         capsysbinary.readouterr()
         code = run(["--config", str(file), verb, *arguments])
         out, err = capsysbinary.readouterr()
-        return Told(code, out, err.decode())
+        return Done(code, out, err.decode())
 
-    return told
+    return done
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
@@ -80,10 +80,10 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
 
 
-def rows(told: Told) -> list[dict[str, object]]:
+def rows(done: Done) -> list[dict[str, object]]:
     """Return the rows that were written as lines of JSON."""
-    assert told.code == 0, told.err
-    return [json.loads(line) for line in told.out.splitlines()]
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
 
 
 def test_query_from_argument_file_and_stdin(hunt: Hunt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +110,9 @@ def test_query_kql_is_the_same(hunt: Hunt) -> None:
 def test_parameters_replace_the_values_of_let(hunt: Hunt) -> None:
     """A value is KQL; what is no expression is a text."""
     query = "let N = 1; let Word = 'x'; print n = N + 1, word = Word"
-    told = hunt(query, "--set", "N=40 + 1", "--set", "Word=two words", "--format", "jsonl")
+    done = hunt(query, "--set", "N=40 + 1", "--set", "Word=two words", "--format", "jsonl")
 
-    assert rows(told) == [{"n": 42, "word": "two words"}]
+    assert rows(done) == [{"n": 42, "word": "two words"}]
 
 
 def test_library_by_name(hunt: Hunt) -> None:
@@ -129,10 +129,10 @@ def test_library_by_name(hunt: Hunt) -> None:
 
 def test_sql_runs_as_it_is_printed(hunt: Hunt, settings: Settings) -> None:
     """`--sql` prints a query that ClickHouse takes, and runs nothing."""
-    told = hunt("DeviceNetworkEvents | summarize N = count() by Layer | order by Layer asc", "--sql")
+    done = hunt("DeviceNetworkEvents | summarize N = count() by Layer | order by Layer asc", "--sql")
 
-    assert told.code == 0
-    assert of_settings(settings).rows(told.out) == [
+    assert done.code == 0
+    assert of_settings(settings).rows(done.out) == [
         {"Layer": "connection", "N": 453}, {"Layer": "destination", "N": 515},
     ]  # fmt: skip
 
@@ -144,11 +144,11 @@ def test_table(hunt: Hunt) -> None:
 
 def test_json(hunt: Hunt) -> None:
     """One array, in which dynamic values are what they are and null is null."""
-    told = hunt(
+    done = hunt(
         "print d = dynamic({'a': [1, 'x']}), n = long(null), s = 2h, t = datetime(2026-11-24)", "--format", "json"
     )
 
-    assert json.loads(told.out) == [
+    assert json.loads(done.out) == [
         {"d": {"a": [1, "x"]}, "n": None, "s": "02:00:00", "t": "2026-11-24T00:00:00.000000Z"}
     ]
 
@@ -164,21 +164,21 @@ def test_csv_does_not_start_a_formula(hunt: Hunt) -> None:
 
 @pytest.mark.parametrize(("written", "name"), [("arrow", "Arrow"), ("parquet", "Parquet")])
 def test_binary_formats_can_be_read(hunt: Hunt, tmp_path: Path, written: str, name: str) -> None:
-    """Names, types and values come back; the row limit holds, and says so."""
+    """Names, types and values come back; the row limit holds, and is reported."""
     made = tmp_path / f"rows.{written}"
-    told = hunt(f"{THREE} | extend At = datetime(2026-11-24 01:02:03)", "--format", written, "--rows", "2")
-    made.write_bytes(told.raw)
+    done = hunt(f"{THREE} | extend At = datetime(2026-11-24 01:02:03)", "--format", written, "--rows", "2")
+    made.write_bytes(done.raw)
     read = f"SELECT Name, Count, toString(At), toTypeName(Count) FROM file('{made}', '{name}') ORDER BY Name"
     found = [json.loads(line) for line in str(chdb.query(read, "JSONCompactEachRow")).splitlines()]
 
-    assert told.err == "the first 2 rows; --rows 0 gives all\n"
+    assert done.err == "the first 2 rows; --rows 0 gives all\n"
     assert [row[:2] for row in found] == [["a", 1], ["b", 2]]
     assert found[0][2].startswith("2026-11-24 01:02:03")
     assert "Int64" in found[0][3]
 
 
 @pytest.mark.parametrize("written", ["table", "json", "jsonl", "csv"])
-def test_row_limit_says_that_there_are_more(hunt: Hunt, written: str) -> None:
+def test_row_limit_reports_that_there_are_more(hunt: Hunt, written: str) -> None:
     """With two of three rows there are more; with three or no limit there are none."""
     two, three, every = (hunt(THREE, "--format", written, "--rows", most) for most in "230")
 
@@ -190,60 +190,60 @@ def test_row_limit_says_that_there_are_more(hunt: Hunt, written: str) -> None:
 
 def test_no_rows_are_reported(hunt: Hunt) -> None:
     """On stderr: stdout is for programs."""
-    told = hunt(f"{THREE} | where Count > 5", "--format", "json")
+    done = hunt(f"{THREE} | where Count > 5", "--format", "json")
 
-    assert (told.code, json.loads(told.out), told.err) == (0, [], "no rows\n")
+    assert (done.code, json.loads(done.out), done.err) == (0, [], "no rows\n")
 
 
 def test_slow_hunt_ends_at_its_time(hunt: Hunt) -> None:
     """Exit code 1, and the option that allows more."""
-    told = hunt(ENDLESS, "--timeout", "1")
+    done = hunt(ENDLESS, "--timeout", "1")
 
-    assert (told.code, told.out) == (1, "")
-    assert "took more than 1 s" in told.err
-    assert "--timeout" in told.err
+    assert (done.code, done.out) == (1, "")
+    assert "took more than 1 s" in done.err
+    assert "--timeout" in done.err
 
 
 def test_large_hunt_ends_at_its_memory(hunt: Hunt) -> None:
     """Exit code 1, and the option that allows more."""
-    told = hunt("range x from 1 to 10000000 step 1 | summarize make_set(x)", "--memory", "20")
+    done = hunt("range x from 1 to 10000000 step 1 | summarize make_set(x)", "--memory", "20")
 
-    assert (told.code, told.out) == (1, "")
-    assert "needs more than 20 MB of memory" in told.err
-    assert "--memory" in told.err
+    assert (done.code, done.out) == (1, "")
+    assert "needs more than 20 MB of memory" in done.err
+    assert "--memory" in done.err
 
 
 @pytest.mark.parametrize("written", ["arrow", "parquet"])
 def test_failed_hunt_leaves_no_part_of_a_file(hunt: Hunt, written: str) -> None:
     """The answer is sent when it is whole."""
-    told = hunt(ENDLESS, "--timeout", "1", "--format", written)
+    done = hunt(ENDLESS, "--timeout", "1", "--format", written)
 
-    assert (told.code, told.raw) == (1, b"")
+    assert (done.code, done.raw) == (1, b"")
 
 
 def test_explain_counts_what_was_read(hunt: Hunt) -> None:
     """Time, rows and bytes, on stderr."""
-    told = hunt("DeviceNetworkEvents | count", "--explain", "--format", "jsonl")
+    done = hunt("DeviceNetworkEvents | count", "--explain", "--format", "jsonl")
 
-    assert rows(told) == [{"Count": 968}]
-    assert " s, " in told.err
-    assert " bytes read\n" in told.err
+    assert rows(done) == [{"Count": 968}]
+    assert " s, " in done.err
+    assert " bytes read\n" in done.err
 
 
 def test_chart_is_a_remark(hunt: Hunt) -> None:
     """`render` keeps the rows and is named."""
-    told = hunt(f"{THREE} | render piechart")
+    done = hunt(f"{THREE} | render piechart")
 
-    assert told.out.count("\n") == 5
-    assert told.err.startswith("render piechart: ")
+    assert done.out.count("\n") == 5
+    assert done.err.startswith("render piechart: ")
 
 
 def test_mistake_is_shown_with_its_place(hunt: Hunt) -> None:
     """Line and column, the line itself and a caret below; exit code 2."""
-    told = hunt("DeviceNetworkEvents\n| where Outcom == 'blocked'")
-    first, line, caret = told.err.splitlines()
+    done = hunt("DeviceNetworkEvents\n| where Outcom == 'blocked'")
+    first, line, caret = done.err.splitlines()
 
-    assert (told.code, told.out) == (2, "")
+    assert (done.code, done.out) == (2, "")
     assert "line 2, column 9" in first
     assert "did you mean `Outcome`?" in first
     assert line.index("Outcom") == caret.index("^")
@@ -267,11 +267,11 @@ def test_mistake_is_shown_with_its_place(hunt: Hunt) -> None:
 )
 def test_wrong_call_is_explained(hunt: Hunt, arguments: list[str], words: str) -> None:
     """One message, exit code 2, no traceback."""
-    told = hunt(*arguments)
+    done = hunt(*arguments)
 
-    assert (told.code, told.out) == (2, "")
-    assert words in told.err
-    assert "Traceback" not in told.err
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
 def test_unreadable_text_is_explained(hunt: Hunt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,9 +280,9 @@ def test_unreadable_text_is_explained(hunt: Hunt, tmp_path: Path, monkeypatch: p
     stored.write_bytes(b"print '\xe9'")
     typed(monkeypatch, b"print '\xe9'")
 
-    for told in (hunt("--file", str(stored)), hunt("-")):
-        assert told.code == 2
-        assert "not UTF-8 at byte 7" in told.err
+    for done in (hunt("--file", str(stored)), hunt("-")):
+        assert done.code == 2
+        assert "not UTF-8 at byte 7" in done.err
 
 
 def test_externaldata_reads_the_file_that_stands_in(hunt: Hunt, tmp_path: Path) -> None:
