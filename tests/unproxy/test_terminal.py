@@ -350,7 +350,8 @@ def up(world: World) -> Iterator[str]:
 
 
 VERBS: dict[str, Callable[[World], Iterator[str]]] = {
-    "hunt": hunt, "query": query, "timeline": timeline, "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
+    "hunt": hunt, "query": query, "timeline": timeline,
+    "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
     "indicators": indicators, "suppress": suppress_, "replay": replay, "produce": produce, "sensor": sensor,
     "simulate": simulate, "worker": worker, "sink": sink, "forward": forward, "detach-damaged": detach_damaged, "check": check,
     "migrate": migrate_, "topics": topics, "acls": acls, "up": up,
