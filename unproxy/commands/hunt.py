@@ -31,6 +31,9 @@ def hunt(
     name: Annotated[
         str, typer.Option("--name", "-n", metavar="NAME", help="Run a hunt of the library; --list shows them.")
     ] = "",
+    sigma: Annotated[
+        Path | None, typer.Option("--sigma", metavar="RULE.yml", help="Run a Sigma rule (network_connection, proxy).")
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the hunts of the library and end.")] = False,
     values: Annotated[
         list[str] | None,
@@ -62,9 +65,11 @@ def hunt(
     if listed:
         list_library()
         return
+    if explain and output in (HuntFormat.ARROW, HuntFormat.PARQUET):
+        raise Fixable(f"--explain has no place in {output}; take a text format for it")
     state = state_of(context)
     limits = Limits(timeout, rows, memory)
-    asked = Hunt(read(text, file, name), assignments(values, "--set"), _files(external), limits)
+    asked = Hunt(read(text, file, name, sigma), assignments(values, "--set"), _files(external), limits)
     with tables(state, data) as client:
         result = prepared(client, asked)
         if show_sql:
@@ -84,10 +89,12 @@ def list_library() -> None:
         typer.echo()
 
 
-def read(text: str, file: Path | None = None, name: str = "") -> str:
-    """Return the query from an argument, a file, standard input or the library. Raises Fixable."""
-    if sum(map(bool, (text, file, name))) > 1:
-        raise Fixable("there are two queries; give one of KQL, --file and --name")
+def read(text: str, file: Path | None = None, name: str = "", sigma: Path | None = None) -> str:
+    """Return the query from an argument, a file, standard input, the library or a Sigma rule. Raises Fixable."""
+    if sum(map(bool, (text, file, name, sigma))) > 1:
+        raise Fixable("there are two queries; give one of KQL, --file, --name and --sigma")
+    if sigma is not None:
+        return _of_rule(sigma)
     if name:
         text = _of_library(name)
     elif file is not None:
@@ -109,6 +116,17 @@ def _of_file(file: Path) -> str:
         raise Fixable(f"{file}: {error.strerror}; name a file that can be read") from None
     except UnicodeDecodeError as error:
         raise Fixable(f"{file}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+
+
+def _of_rule(file: Path) -> str:
+    try:
+        from hunting.sigma import SigmaRefused, to_kql
+    except ModuleNotFoundError:
+        raise Fixable("--sigma needs pySigma; install it with: pip install 'unproxy[sigma]'") from None
+    try:
+        return to_kql(_of_file(file))
+    except SigmaRefused as error:
+        raise Fixable(f"{file}: {error}") from None
 
 
 def _of_library(name: str) -> str:
