@@ -9,7 +9,7 @@ from schemas.settings import ForwardSettings, KafkaSettings, SinkSettings
 
 
 def group_config(kafka: KafkaSettings, member: SinkSettings | ForwardSettings) -> dict[str, Any]:
-    """Return the settings of a consumer; the caller adds callbacks."""
+    """Return the librdkafka settings of a consumer in the member's group; the caller adds callbacks."""
     return {
         **client_config(kafka),
         "group.id": member.group,
