@@ -1,1 +1,1 @@
-"""The front door: the command line, and the one place where the rooms are joined."""
+"""The command line; `unproxy.wiring` connects producers, streams and sinks for it."""
