@@ -178,7 +178,7 @@ class CaptureReader:
 
     def stop(self) -> None:
         """Read the available packets, report waiting events and end the thread."""
-        with suppress(BlockingIOError):  # asked often enough
+        with suppress(BlockingIOError):  # the pipe is full, so a stop was requested already
             os.write(self._wake_write, b".")
         self._thread.join()
 
@@ -247,7 +247,7 @@ class CaptureReader:
                 if now >= look_at and self._capture.is_drained:
                     look_at = now + LOOK_SECS
                     with self._errors:
-                        # An unread packet may be a response: advance only to the time until which all were read.
+                        # An unread packet may be a response, so advance only to the time up to which all packets were read.
                         self._report(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
                 if now >= report_at or asked:
                     report_at = now + REPORT_SECS

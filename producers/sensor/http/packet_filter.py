@@ -5,9 +5,9 @@ those with FIN or RST, the first bytes of those whose payload begins with `HTTP`
 Bodies stay in the kernel. The loopback device delivers each packet as outgoing and as incoming; only the latter is accepted.
 
 Learnt proxies are matched by address and port, combined to one number. A proxy learnt by mistake therefore adds only the traffic
-to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts these packets that leave
-this machine: connection starts, and payload that begins as only requests to proxies do. All other packets cost some comparisons
-in the kernel.
+to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts two kinds of packets that
+leave this machine: connection starts, and packets whose payload begins like a request that only proxies receive. All other
+packets cost some comparisons in the kernel.
 
 Sources: Documentation/networking/filter.rst of the kernel and include/uapi/linux/filter.h (offsets beyond `SKF_AD_OFF` refer to
 metadata such as the device, not to the packet).
@@ -189,7 +189,7 @@ def _both_sides(whose: str) -> Iterable[_Step]:
 
 
 def _of_others() -> Iterable[_Step]:
-    """Accept packets that leave this machine: connection starts, and payload that only requests to proxies begin with."""
+    """Accept packets that leave this machine: connection starts, and payload that begins like a request to a proxy."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, yes="leaves")
     yield _Step(_LD_W, _AD_HATYPE)

@@ -46,7 +46,7 @@ class Instance:
     """One non-blocking descriptor per CPU; a read returns a page or nothing."""
 
     def lost(self) -> int:
-        """Return the number of records lost so far because the buffer was full, of those that passed the filter."""
+        """Return the number of records that passed the filter and were lost so far, because the buffer was full."""
         return sum(
             int(count)
             for stats in self.folder.glob("per_cpu/cpu*/stats")
@@ -55,7 +55,7 @@ class Instance:
 
 
 def place(given: Path | None = None) -> Path:
-    """Return the directory of tracefs. Raises SensorError."""
+    """Return the directory of tracefs, `given` or a usual one. Raises SensorError if it is missing or not accessible."""
     for folder in (given,) if given else PLACES:
         try:
             if (folder / "instances").is_dir():
