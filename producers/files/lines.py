@@ -113,7 +113,7 @@ class Lines:
         self.file.taken = self.given_to
 
     def finish(self) -> Iterator[Line]:
-        """Yield the bytes after the last newline as a line."""
+        """Yield the bytes after the last newline as a line, then the lines that the framings hold back."""
         if self._length:
             yield from self._whole(newline=0)
         yield from self.release()

@@ -32,7 +32,7 @@ SeqKey = tuple[str, str, str]
 
 
 class _KeptFile(msgspec.Struct):
-    """The first fields of SourceFile, in the same order."""
+    """A file as it is saved: the first fields of SourceFile, in the same order."""
 
     dialect: str
     path: str

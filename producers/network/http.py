@@ -71,7 +71,7 @@ class HttpInput:
         log.info("listening", extra={"source": str(endpoint)})
 
     def lines(self) -> Iterator[Line | None]:
-        """Yield the lines of the bodies, in order per client. None while there are none.
+        """Yield the lines of the bodies, in order per client; None while there are none.
 
         Raises PublisherFailed if the server ended because of an error.
         """

@@ -153,7 +153,7 @@ class KafkaInput:
             return
         number, offset = message.partition(), message.offset()
         partition = self._partitions.get(number) if number is not None else None
-        if partition is None or offset is None:  # revoked since
+        if partition is None or offset is None:  # the partition was revoked since
             self._counts[Outcome.KAFKA_LEFT] += 1
             return
         yield from partition.take(message.value() or b"", offset + 1, self._clock())

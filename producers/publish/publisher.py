@@ -264,7 +264,7 @@ class Publisher:
         )
 
     def _delivered(self, sending: Sending, error: KafkaError | None, _message: Message) -> None:
-        if sending.number not in self._flying:  # purged when closing
+        if sending.number not in self._flying:  # purged by `close`
             return
         if error is not None:
             self._undelivered(sending, error)

@@ -11,7 +11,7 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 SLICE: Micros = 200_000
-"""Length of a time slice, in microseconds. A publisher holds a line for this long before it sends the message."""
+"""Length of a time slice, in microseconds. By default, a publisher holds a line at most this long."""
 SOCKETS, SURICATA = range(2)
 """Indexes of a device's two sensors, each of which writes its own file."""
 PROXIED, DIRECT = range(2)

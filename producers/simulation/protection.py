@@ -42,7 +42,7 @@ def listed_tunnel(device: Device, start: Micros) -> None:
 def _listed_request(device: Device, connection: Connection, listed: Listed, at: Micros) -> Ending:
     """Simulate a plain request to a listed host, under the device's protection mode at that time; return how it ended.
 
-    A request that would be sent after the device's end is left out.
+    A request that would be sent after the world's end is left out.
     """
     program, wire, tx = connection.program, connection.wire, connection.requests
     asked, answered = ask(device, at)
@@ -128,7 +128,8 @@ def _try_listed(device: Device, start: Micros, listed: Listed, program: Program,
 def _drops(device: Device, connection: Connection, at: Micros, listed: Listed, rule: str, deed: str) -> Micros:
     """Write the drop events of a blocked flow; return when the program gives up.
 
-    A rejected program gives up at once. Otherwise, it sends the packet again and again, each time after twice the interval.
+    If the rule rejects, the program gives up at once. Otherwise, the program sends the packet again up to `DROPS_MAX` times,
+    each time after twice the interval.
     """
     wire, wait = connection.wire, 200_000
     device.emit(connection, at, wire.drop(at, 177, listed, rule, deed, first=True))

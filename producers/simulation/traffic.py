@@ -201,7 +201,7 @@ def direct_http(device: Device, start: Micros) -> None:
 
 
 def older_tunnel(device: Device, begin: Micros) -> None:
-    """Simulate a tunnel that was opened before the sensors started, at `begin`."""
+    """Simulate a tunnel that was opened before `begin`, when the sensors started."""
     draw = device.draw
     began = begin - int((5 + 3_000 * draw()) * MICROS)
     host = SITES[int(draw() * len(SITES))]

@@ -21,7 +21,7 @@ from schemas.parsers.recognition import AUTO, NOBODYS
 
 STDIN = "-"
 SENSOR = "sensor"
-"""Placeholder for a path if lines come from the project's own sensor."""
+"""Value in place of a path if the lines come from the built-in sensor."""
 HEAD_BYTES_MAX = 1024
 """Number of a file's first bytes that identify it, beside its inode, which another file may have later."""
 

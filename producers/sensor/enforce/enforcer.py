@@ -89,7 +89,7 @@ class _End(NamedTuple):
     until: Micros
     """Until then packets with its ports belong to this connection."""
     is_destroyed: bool
-    """False: only its packets are dropped."""
+    """False if it could not be destroyed, so that only its packets are dropped."""
     reset: int | None = None
     """The acknowledgement number of its reset; None before the reset is seen."""
 
@@ -122,8 +122,8 @@ class Enforcer:
     ) -> None:
         """Create an enforcer that reports events of `device` to `emit`.
 
-        `block_unreadable` also stops unreadable requests. It stops bytes that are no request only at `named` proxies: any process
-        can cause an address to be learnt as a proxy, but must not get other processes' connections to it stopped.
+        `block_unreadable` also stops unreadable requests. Bytes that are no request are stopped only on connections to `named`
+        proxies: any process can cause an address to be learnt as a proxy, which must not stop other processes' connections to it.
         """
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
         self._block_unreadable, self._named = block_unreadable, named
@@ -267,7 +267,7 @@ class Enforcer:
         return flow[2:] in self._named or ("", flow[3]) in self._named
 
     def _is_marked(self, request: HttpEvent) -> bool:
-        """Return whether a tunnel's TLS name repeats the host of its CONNECT; record the host of a CONNECT."""
+        """Return whether a TLS name repeats the host of its tunnel's audited CONNECT. For a CONNECT, remember its host."""
         if request.kind is Kind.TLS:
             return self._marked.get(request.flow_id) == request.host
         if request.method == "CONNECT":

@@ -81,7 +81,7 @@ class Request(NamedTuple):
     others: tuple[Authority, ...] = ()
     """Other hosts that a proxy may connect to."""
     is_readable: bool = True
-    """False: the request line, the host or the length of the body is ambiguous or unparseable."""
+    """False if the request line, the host or the length of the body is ambiguous or unparseable."""
 
     def in_doubt(self) -> Request:
         """Return the request as unreadable, for use when the proxy may have received other bytes than were read."""
@@ -200,7 +200,7 @@ def _line_of(line: bytes) -> _Line | None:
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
-    """Return the values of the wanted fields by lower-case name. A malformed line that may be one of them makes it ambiguous."""
+    """Return the values of the wanted fields by lower-case name. A malformed line that may be such a field makes it ambiguous."""
     found: dict[bytes, list[bytes]] = {}
     name = b""
     for line in lines:

@@ -60,11 +60,11 @@ class _Flow:
     acked: int = 0
     """The client's acknowledgement number in the packet in which the unread bytes begin."""
     in_pieces: bool = False
-    """The bytes being read began in an earlier packet."""
+    """Whether the bytes being read began in an earlier packet."""
     waiting: HttpEvent | None = None
     """The request that waits for its response."""
     owed: bool = False
-    """A response is due, even if no request waits for it any more."""
+    """Whether a response is due, even if no request waits for it any more."""
     tx: int = 0
     paired: bool = True
     """Whether responses can be assigned to requests; once False, it stays False."""

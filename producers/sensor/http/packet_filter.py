@@ -43,11 +43,11 @@ _RET = 0x06
 _AD_PKTTYPE, _AD_HATYPE = 0xFFFFF000 + 4, 0xFFFFF000 + 28
 _OUTGOING, _LOOPBACK = 4, 772
 _TCP_AT, _SRC, _DST = 0, 1, 2
-"""Scratch memory: the offset of TCP, and each address folded to a word."""
+"""Places in the scratch memory: the offset of TCP, and each address folded to a word."""
 _V4_AT, _V6_AT = ((_SRC, 12), (_DST, 16)), ((_SRC, 8), (_DST, 24))
 _WORD_BYTES, _V6_BYTES = 4, 16
 _SPREAD = 0x9E3779B1
-"""An odd and large factor, so that ports differ in those bits in which addresses of one network do not."""
+"""An odd and large factor. It makes ports differ in the upper bits, in which the addresses of one network are equal."""
 _BEHIND = ""
 """Jump target: the next instruction."""
 

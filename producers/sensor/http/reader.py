@@ -78,7 +78,7 @@ class Reader:
         self._state = _State.FIRST if from_begin else _State.LOST
         self._buffer = bytearray()
         self._searched = 0
-        """The buffer has no end of a head before this index."""
+        """Index in the buffer before which there is no end of a head."""
         self._trailer_bytes = 0
         self.tunnel: tuple[str, int] | None = None
         """Destination of the last CONNECT or SOCKS request, unless it was refused."""
@@ -348,7 +348,7 @@ def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
     if odd is not None:
         end, after = odd.span()
         if after - end > len(b"\n\n"):
-            # Some proxies end a head at a line with only CR: it counts as a doubtful line of the head.
+            # Some proxies end a head at a line with only CR. Keep this line in the head, where it counts as malformed.
             return after - 1, after - 1
     elif end < 0:
         return -1, -1

@@ -5,7 +5,7 @@
     SYN_SENT → CLOSE         refused, timed out or given up
     … → CLOSE                the end. An unknown socket is a server's, or older than the sensor
 
-A change may be read before its predecessor if they are of different CPUs. It then waits briefly for the predecessor.
+A change may be read before its predecessor if they happened on different CPUs. It then waits briefly for the predecessor.
 
 A process that runs another program (exec) soon after its attempt may pass the connection to it, as a reverse shell does. The
 connection records the first such program.
@@ -124,7 +124,7 @@ class Connections:
         del self._open[change.sk]
         connection.closed_ns, connection.ended_in = change.at_ns, change.old
         connection.failed = change.old in (SYN_SENT, SYN_RECV)
-        if connection.local_port:  # else no packet was sent
+        if connection.local_port:  # without a local port, no packet was sent
             self.failed += connection.failed
             self.closed += not connection.failed
             yield connection

@@ -127,12 +127,12 @@ class Processes:
         self._programs: OrderedDict[int, tuple[_Began, ...]] = OrderedDict()
         self._looks: OrderedDict[tuple[int, int], _Look] = OrderedDict()
         self.known_ns = 0
-        """Boot clock time up to which all execs are known, once the records read so far were passed in order."""
+        """Boot clock time up to which all execs are known, once the records read so far were processed in order."""
 
     def see(self, record: Record) -> None:
         """Read the process of an attempt or exec from /proc. Call it as soon as the record is read: the process may soon end.
 
-        Of socket changes, pass attempts only.
+        Of all socket changes, only attempts may be passed.
         """
         if isinstance(record, Task):
             if record.is_thread:

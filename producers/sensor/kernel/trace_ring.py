@@ -122,7 +122,7 @@ class Layout:
     """Offset and size of the name in a task record."""
     program_id: int
     program_path: struct.Struct | None
-    """Location of the text's offset and length (`__data_loc`)."""
+    """Location of the offset and length of the path in a program's record (`__data_loc`)."""
     leaving_id: int
     leaving_name: struct.Struct | None
 

@@ -18,7 +18,7 @@ from producers.sources.source import SourceError
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 BUFFER_KB = 4_096
-"""Kernel memory for records of all CPUs: some 50,000 changes. When it is full, the oldest are overwritten and counted."""
+"""Kernel memory for records of all CPUs, for some 50,000 changes. When it is full, the oldest are overwritten and counted."""
 BUFFER_KB_MIN, BUFFER_KB_MAX = 64, 2_048
 """Bounds of the buffer per CPU."""
 FILTER = "protocol == 6 && (newstate == 2 || oldstate == 2 || (newstate == 7 && oldstate != 10))"
