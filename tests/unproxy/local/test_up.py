@@ -142,7 +142,9 @@ def test_the_commands_it_prints_work(story: Story) -> None:
 def test_timeline_shows_a_line_a_connection(story: Story) -> None:
     """Proxy, real target, outcome and marks stand on one line; filters by time, process and text choose."""
     data = ["--data", str(story.folder)]
-    done = unproxy("timeline", *data, "Dev-B", "--text", "bad1.example:443", "--process", "curl", "--from", "2026-11-24")
+    done = unproxy(
+        "timeline", *data, "Dev-B", "--text", "bad1.example:443", "--process", "curl", "--from", "2026-11-24"
+    )
     lines = done.out.splitlines()
 
     assert done.code == 0
