@@ -55,7 +55,7 @@ def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
     for ordinal, tunnel in enumerate(tunnels or [on_names[:1]] * bool(on_names)):
         first, verdicts = tunnel[0], tunnel
         if not tunnels or tunnel is tunnels[-1]:
-            # Verdicts on names do not tell which tunnel the name is in; they count for the last one.
+            # Verdicts on names do not name the tunnel; they count for the last one.
             verdicts = [*tunnel, *(one for one in on_names if one is not first)]
         host, port = first.host, first.port
         if end is not None and (not host or not port):
