@@ -1,4 +1,4 @@
-"""`unproxy query`: ask the tables in SQL or KQL."""
+"""`unproxy query`: runs a query in SQL or KQL on the tables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def query(
     raw_csv: RawCsvOption = False,
     is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL, as for `hunt`, not SQL.")] = False,
 ) -> None:
-    """Ask the tables in SQL or KQL; changes nothing.
+    """Run a read-only query in SQL or KQL on the tables.
 
-    Asks the ClickHouse that the settings name; where they name none a running `unproxy up`, or its data folder when nothing
-    runs.
+    It runs on the ClickHouse server of the settings, if they name one and --data is not given. Otherwise it runs on a
+    running `unproxy up`; if none runs, on its data folder.
     """
     from unproxy.local.connect import tables
     from unproxy.query import answer, formats
