@@ -24,7 +24,7 @@ VERBS = {
     "up": ("up", "up --once"),
     "replay": ("replay", f"replay {SAMPLE} --out rows.jsonl"),
     "hunt": ("hunt", """hunt 'DeviceNetworkEvents | where Outcome == "blocked" | take 10'"""),
-    "query": ("query", """query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
+    "query": ("hunt", """query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
     "timeline": ("timeline", "timeline dev-a --process curl --limit 20"),
     "coverage": ("coverage", "coverage dev-a 10:05 10:30"),
     "event": ("event", f"event $({program()} {_CONNECTION})"),

@@ -1,4 +1,4 @@
-"""`unproxy hunt`: run a hunt in KQL."""
+"""`unproxy hunt` and `unproxy query`: hunts in KQL, queries in SQL or KQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, RawCsvOption, state_of
-from unproxy.query.formats import HuntFormat
+from unproxy.query.formats import Format, HuntFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +49,11 @@ def hunt(
     explain: Annotated[bool, typer.Option("--explain", help="Report time, rows and bytes read on stderr.")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", metavar="SECS", min=1, help="End the hunt after this time.")
-    ] = 120,
+    ] = 60,
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=0, help="At most so many rows; 0 for all.")] = 100_000,
     memory: Annotated[
         int, typer.Option("--memory", metavar="MB", min=1, help="Memory that the hunt may take.")
-    ] = 4_096,
+    ] = 4_000,
 ) -> None:
     """Run a hunt in KQL; changes nothing.
 
@@ -76,6 +76,35 @@ def hunt(
             typer.echo(result.sql, nl=False)
             return
         write(client, result, limits, output, raw_csv=raw_csv, explain=explain)
+
+
+def query(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
+    data: DataOption = None,
+    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    raw_csv: RawCsvOption = False,
+    is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL, as for `hunt`, not SQL.")] = False,
+) -> None:
+    """Run a read-only query in SQL or KQL on the tables.
+
+    It runs on the ClickHouse server of the settings, if they name one and --data is not given. Otherwise it runs on a
+    running `unproxy up`; if none runs, on its data folder.
+    """
+    from unproxy.local.connect import tables
+    from unproxy.query import answer, formats
+    from unproxy.query.hunt import Hunt, Limits, prepared
+
+    state = state_of(context)
+    question = typer.get_text_stream("stdin").read() if text == "-" else text
+    if not question.strip():
+        raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
+    with tables(state, data) as client:
+        if is_kql:
+            limits = Limits()
+            write(client, prepared(client, Hunt(question)), limits, formats.HuntFormat(output), raw_csv=raw_csv)
+        else:
+            answer.show(client, question, {}, output, formats.screen_width(), raw_csv=raw_csv)
 
 
 def list_library() -> None:

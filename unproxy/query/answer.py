@@ -10,12 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from unproxy.output import printable_chunks, without_formulas
-from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
+from unproxy.query.client import JSON_SETTINGS, READ_ONLY, Client, QueryRefused
 from unproxy.query.formats import Format, table
 
 TABLE_ROWS_MAX = 1_000
-READ_ONLY = {"readonly": "2"}
-"""A setting by which a query cannot change anything, whatever its user may do; 2 still allows settings, as the dialect."""
 
 
 @dataclass(frozen=True, slots=True)

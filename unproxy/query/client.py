@@ -36,6 +36,9 @@ TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
 """SQL expression of a time that is a parameter; the parameter's name replaces %s."""
 JSON_SETTINGS = {"output_format_json_quote_64bit_integers": "0"}
 
+READ_ONLY = {"readonly": "2"}
+"""A setting by which a query cannot change anything, whatever its user may do; 2 still allows settings, as the dialect."""
+
 _PREFIX = re.compile(
     r"^(?:Poco::Exception\. )?Code: \d+\. (?:DB::Exception: )?(?:Received from [^ ]+ )?(?:DB::Exception: )?"
 )
