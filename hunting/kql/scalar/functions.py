@@ -194,5 +194,6 @@ SPECIAL: dict[str, Callable[[Scalars, Call], Value]] = {
     "extractjson": _json_path, "column_ifexists": _column_if_exists, "columnifexists": _column_if_exists,
     "ingestion_time": _ingestion_time, "pack_all": _pack_all, "bin_at": _bin_at,
     "geo_info_from_ip_address": _geo,
-    **dict.fromkeys(("prev", "next", "row_number", "row_cumsum", "row_rank_dense", "row_rank_min", "row_window_session"), _window),
+    **dict.fromkeys(("prev", "next", "row_number", "row_cumsum"), _window),
+    **dict.fromkeys(("row_rank_dense", "row_rank_min", "row_window_session"), _window),
 }  # fmt: skip
