@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hunting.kql.translation import Table
+from hunting.kql.protocols import Table
 from hunting.kql.values import identifier
 from schemas.columns import columns
 from schemas.joined_tables import JOINED, columns_of, extra_columns

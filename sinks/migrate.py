@@ -1,10 +1,10 @@
-"""The application of missing migrations to a database, in order, each once.
+"""Applies the missing migrations to a database, in order, each once.
 
-The table `schema_migrations` records the applied ones. The statements are idempotent: an interrupted migration can be
-applied again, and two processes can migrate at the same time.
+The table `schema_migrations` records the applied migrations. The statements are idempotent: an interrupted migration
+can be applied again, and two processes can migrate at the same time.
 
-A missing or changed view is only a definition and is recreated. A missing table held rows: it is recreated only on
-request (`recreate_tables`).
+A view that is missing or lacks a column is recreated, because it is only a definition. A missing table is recreated
+only on request (`recreate_tables`), because its rows are lost.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ ENGINE = ReplacingMergeTree ORDER BY number
 
 
 def pending(client: Client, database: str) -> list[str]:
-    """Return the titles of the missing migrations, in order; all if the database does not exist. Changes nothing."""
+    """Return the titles of the missing migrations, in order; all if the database does not exist. Read-only.
+
+    Raises SinkRefused if an applied migration differs from its file.
+    """
     return [migration.title for migration in _missing(client, database)]
 
 
 def broken_views(client: Client, database: str) -> list[str]:
-    """Return the views of applied migrations that are missing or lack a column while their underlying table exists."""
+    """Return the views of applied migrations that are missing or lack a column although their table exists."""
     seen = _seen(client, database)
     return [
         name
@@ -63,7 +66,10 @@ def recreate_tables(client: Client, database: str) -> list[str]:
 
 
 def migrate(client: Client, database: str) -> list[str]:
-    """Apply the missing migrations, recreate broken views, and return the titles of both. Raises SinkRefused."""
+    """Apply the missing migrations, recreate broken views, and return the titles of both.
+
+    Raises SinkRefused if an applied migration differs from its file.
+    """
     missing = _missing(client, database)
     client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
     client.command(_BOOK.format(database=quoted(database)))
@@ -82,13 +88,13 @@ def migrate(client: Client, database: str) -> list[str]:
 
 
 def _made(client: Client, database: str, by_title: Mapping[str, tuple[str, ...]] = ddl.MADE) -> list[str]:
-    """Return the tables that the migrations applied here have created."""
+    """Return the tables that the applied migrations have created."""
     applied = _applied(client, database)
     return [name for one in migrations() if one.number in applied for name in by_title.get(one.title, ())]
 
 
 def _seen(client: Client, database: str) -> dict[str, set[str]]:
-    """Return the existing columns, by table or view."""
+    """Return the names of the existing columns, by table or view."""
     found = client.query(
         "SELECT table, groupArray(name) FROM system.columns WHERE database = {database:String} GROUP BY table",
         parameters={"database": database},

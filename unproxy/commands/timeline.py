@@ -1,4 +1,4 @@
-"""`unproxy timeline`: what a device's processes connected to, one line a connection."""
+"""`unproxy timeline`: shows the connections of a device, one per line."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def timeline(
 ) -> None:
     """Show a device's connections in time order.
 
-    One line a connection: time, process, the address it was made to (through a proxy that is the proxy's), the real
-    targets behind it, the outcome, and marks such as [NetworkProtection: blocked]. A time is 2026-11-24T10:05, only the
-    day, or only 10:05 for the latest one.
+    Each line is a connection: time, process, remote address (that of the proxy, if one is used), real targets, outcome,
+    and marks such as [NetworkProtection: blocked]. A time is 2026-11-24T10:05, only the day, or only 10:05 for the latest
+    10:05.
     """
     from unproxy.local.connect import tables
     from unproxy.query.devices import known

@@ -1,4 +1,4 @@
-"""The device timeline: a line for each connection; the address stays the proxy's, the real target stands beside it."""
+"""The device timeline: a line for each connection, with its remote address (that of the proxy) and its real targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which connections of a device are asked for."""
+    """A selection of a device's connections; an empty field selects all."""
 
     device: str
     since: str = ""
@@ -28,7 +28,10 @@ class Wanted:
 
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
-    """Return the SQL for the rows in time order, and its parameters: for one connection more than wanted."""
+    """Return the SQL that selects the rows in time order, and its parameters.
+
+    It selects one connection more than `wanted.limit`, which shows whether there are more.
+    """
     asked = {name: value for name in _HAVING if (value := getattr(wanted, name))}
     having = " AND ".join(_HAVING[name] for name in asked) or "1"
     chosen = (
@@ -49,7 +52,7 @@ _COLUMNS = (
     "Outcome, ProtectionMode, UnresolvedReason, HostMismatch, HttpStatus"
 )
 _PROTECTED = ("blocked", "warned", "bypassed", "audited")
-"""Outcomes that network protection brought about."""
+"""Outcomes that network protection caused."""
 _TEXT = (
     "concat(RemoteUrl, ' ', DestinationHost, ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', "
     "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, "
@@ -62,19 +65,19 @@ _HAVING = {
     "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String}) > 0",
     "text": f"countIf(positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0) > 0",
 }
-"""The condition of each field of `Wanted` that may be empty."""
+"""SQL conditions of the fields of `Wanted` that may be empty."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One connection with its real targets."""
+    """A connection: a row that describes it, and the rows of its destinations."""
 
     connection: Row
     destinations: list[Row] = field(default_factory=list)
 
     @property
     def time(self) -> str:
-        """When it was made."""
+        """Time at which the connection was established."""
         return str(self.connection["ConnectionTime"])
 
 
@@ -85,7 +88,7 @@ def entries(rows: Iterable[Row]) -> list[Entry]:
         found.setdefault(row["ConnectionId"], []).append(row)
     made = []
     for group in found.values():
-        # A destination may be known before the row of its connection left; any row describes the connection.
+        # The row of a destination may be published before that of its connection. Any row describes the connection.
         connection = next((row for row in group if row["Layer"] == "connection"), group[0])
         made.append(Entry(connection, [row for row in group if row["Layer"] == "destination"]))
     return sorted(made, key=lambda entry: (entry.time, entry.connection["ConnectionId"]))
@@ -102,7 +105,7 @@ def line(entry: Entry) -> str:
 
 
 def as_object(entry: Entry) -> dict[str, Any]:
-    """Return it as an object for JSON."""
+    """Return a connection as an object for JSON."""
     row = entry.connection
     return {
         "Time": entry.time,
@@ -119,13 +122,13 @@ def as_object(entry: Entry) -> dict[str, Any]:
 
 
 def targets(entry: Entry) -> list[str]:
-    """Return the real targets in the order of the requests, each once."""
+    """Return the real targets of a connection in the order of its requests, each once."""
     rows = entry.destinations or [entry.connection]
     return list(dict.fromkeys(name for row in rows if (name := _name(row))))
 
 
 def marks(entry: Entry) -> list[str]:
-    """Return marks for facts that a hunter should not overlook."""
+    """Return marks of facts that a hunter should not overlook, such as [unresolved: no_http_event]."""
     outcomes = {row["Outcome"] for row in [entry.connection, *entry.destinations]}
     found = [f"NetworkProtection: {outcome}" for outcome in _PROTECTED if outcome in outcomes]
     if reason := entry.connection["UnresolvedReason"]:

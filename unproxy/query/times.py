@@ -1,4 +1,4 @@
-"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is given."""
+"""Times on the command line: ISO 8601, only the day, or only the time of day; UTC if no zone is given."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from schemas.events import Micros
 
 DAY: Micros = 86_400 * MICROS
 OVER_MIDNIGHT_MAX = timedelta(hours=12)
-"""From 23:50 to 00:10 goes over midnight; from 20:00 to 19:00 two times were swapped."""
+"""Longest span between two times of day that is taken to pass midnight.
+
+23:50 to 00:10 passes midnight; 20:00 to 19:00 are two swapped times.
+"""
 
 
 def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
-    """Parse a time; a time of day is the latest one, or that of the day of another time. Raises ValueError."""
+    """Return a time in microseconds since 1970. Raises ValueError.
+
+    A time of day means its latest occurrence before `now`. If the time `after` is given, which the result should follow, it
+    means that time on the day of `after`, or on the next day if the span passes midnight (`OVER_MIDNIGHT_MAX`).
+    """
     try:
         of_day = time.fromisoformat(text)
     except ValueError:
@@ -30,12 +37,12 @@ def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
 
 
 def readable(time: object, chars: int = 23) -> str:
-    """Return a time of a row for people, cut to milliseconds or to fewer characters."""
+    """Return a row's time as text for people, cut to `chars` characters; the default is milliseconds."""
     return str(time).replace("T", " ").removesuffix("Z")[:chars]
 
 
 def is_day(text: str) -> bool:
-    """Return whether it is a day without a time."""
+    """Return whether the text is a day without a time."""
     try:
         date.fromisoformat(text)
     except ValueError:

@@ -22,7 +22,7 @@ from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, as_column, identifier, text_literal
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 Binder = Callable[["Translation", Any, Relation, Scope], Relation]
 """Returns the table after an operator."""

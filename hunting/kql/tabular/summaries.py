@@ -15,7 +15,7 @@ from hunting.kql.types import NEVER_NULL, Type
 from hunting.kql.values import Value, as_column, converted, identifier
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 
 @dataclass(slots=True)
