@@ -132,7 +132,8 @@ def _bytes(values: Sequence[Value]) -> str:
     if len(values) > 2:
         powers = {"Bytes": 0, "KB": 1, "MB": 2, "GB": 3, "TB": 4, "PB": 5}
         unit = str(values[2].constant)
-        unit = unit if unit in powers else "Bytes"
+        if unit not in powers:
+            raise KqlError(f"{unit!r} is no unit; known are {', '.join(powers)}", Span(0, 1))
         return f"concat(toString(round({size} / pow(1024, {powers[unit]}), {places})), ' {unit}')"
     power = f"least(if({size} = 0, 0, toInt32(floor(log2(abs(toFloat64({size}))) / 10))), 5)"
     units = "['Bytes', 'KB', 'MB', 'GB', 'TB', 'PB']"

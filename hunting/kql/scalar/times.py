@@ -14,7 +14,7 @@ from hunting.kql.lexer import TICKS
 from hunting.kql.scalar import numbers
 from hunting.kql.scalar.signatures import Signature
 from hunting.kql.types import NUMBERS, Type
-from hunting.kql.values import EPOCH_TICKS, Value, converted, widest
+from hunting.kql.values import EPOCH_TICKS, Value, converted, text_literal, widest
 
 DATETIME, TIMESPAN, LONG, INT, STRING = Type.DATETIME, Type.TIMESPAN, Type.LONG, Type.INT, Type.STRING
 
@@ -117,7 +117,7 @@ def _format_part(word: str, at: str) -> str:
         return f"formatDateTime({at}, '{_FORMATS[word]}')"
     if word[0] in "yMdHhmst":
         raise KqlError(f"{word!r} is no part of a time format", Span(0, 1))
-    return "'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return text_literal(word)
 
 
 def _span_formatted(values: Sequence[Value]) -> str:
@@ -134,7 +134,7 @@ def _span_formatted(values: Sequence[Value]) -> str:
             digits = f"substring(leftPad(toString({t} % 10000000), 7, '0'), 1, {len(word)})"
             parts.append(digits if word[0] == "f" else f"replaceRegexpOne({digits}, '0+$', '')")
         else:
-            parts.append("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'")
+            parts.append(text_literal(word))
     return f"concat({', '.join(parts)}, '')"
 
 
