@@ -13,7 +13,7 @@ from hunting.kql.values import Value, text_literal
 
 _TOKEN = re.compile(r"[A-Za-z0-9]+")
 _BEFORE, _BEHIND = r"(?:^|[^\p{L}\p{N}])", r"(?:$|[^\p{L}\p{N}])"
-_SPECIAL = re.compile(r"([^\w\s]|_)")
+_SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 def condition(operator: str, text: Value, needle: Value) -> str:
@@ -51,7 +51,7 @@ def pattern(written: str, operator: str = "has") -> str:
 
 
 def quoted(written: str) -> str:
-    """Return a text as a regular expression (RE2) that matches it alone."""
+    """Return a text as a regular expression that matches it alone. RE2 knows escapes of ASCII punctuation only."""
     return _SPECIAL.sub(r"\\\1", written)
 
 
