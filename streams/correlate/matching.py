@@ -140,7 +140,7 @@ def _fits_exchanged(other: Connection, flow: Connection) -> bool:
         return False
     if not other.flow_started:
         return True
-    ends = ((flow.flow_started, flow.flow_kind), (other.flow_started, other.flow_id))
+    ends = ((flow.flow_started, flow.flow_kind), (other.flow_started, other.flow_kind))
     now = _distance(flow.endpoint, *ends[0]) + _distance(other.endpoint, *ends[1])
     return _distance(other.endpoint, *ends[0]) + _distance(flow.endpoint, *ends[1]) < now
 
