@@ -116,7 +116,9 @@ def test_outputs_stay_in_the_partition_of_their_input(kafka_settings_for: Settin
     assert "unproxy_worker_latency_seconds_count 3.0" in page
     assert 'unproxy_worker_latency_seconds_bucket{le="30.0"} 3.0' in page
     assert 'unproxy_worker_rebalances_total{change="assigned"} 1.0' in page
-    assert "WARNING" not in worker.log_text()
+    warnings = [line for line in worker.log_text().splitlines() if " WARNING " in line]
+    # A busy broker may take a tick late; the next one carries the time.
+    assert [line for line in warnings if "tick not delivered" not in line] == []
 
 
 def test_too_large_goes_to_rejects(kafka_settings_for: SettingsFor, start: Start) -> None:

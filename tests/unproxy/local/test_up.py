@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from schemas.joined_tables import extra_columns
 from schemas.settings_file import load
 from tests.unproxy.local.up_story import Running, Story, open_files, parts_of, servers_of, unproxy
 from unproxy.cli import run
@@ -42,7 +43,8 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 def table(folder: Path) -> Rows:
     """The rows as hunters see them, asked while nothing runs."""
-    sql = "SELECT * EXCEPT TimeGenerated FROM DeviceNetworkEvents"
+    empty = ", ".join(["TimeGenerated", *extra_columns("DeviceNetworkEvents")])
+    sql = f"SELECT * EXCEPT ({empty}) FROM DeviceNetworkEvents"
     done = unproxy("query", "--data", str(folder), "--format", "jsonl", sql)
     assert done.code == 0, done.err
     return {row["RecordId"]: content(row) for row in map(json.loads, done.out.splitlines())}
