@@ -29,7 +29,7 @@ def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
     wanted = (
         "up replay produce sensor simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
-        "rejects detach-damaged check topics acls"
+        "rejects detach-damaged check topics acls hunt"
     )
 
     assert sorted(wanted.split()) == VERBS
