@@ -9,7 +9,7 @@ from schemas.settings import ForwardSettings, KafkaSettings, SinkSettings
 
 
 def member_config(group: str, name: str, session_timeout_secs: float) -> dict[str, Any]:
-    """Return the settings of a member of a group, `name` if it is a static one; without those of the cluster."""
+    """Return the librdkafka settings of a group's consumer, without those of the cluster. `name` makes a static member."""
     return {
         "group.id": group,
         **({"group.instance.id": name} if name else {}),

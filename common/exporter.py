@@ -1,8 +1,10 @@
 """The HTTP pages of a process. Metrics are plain integers, read per request, so that no hot path depends on this module.
 
-/metrics   for Prometheus
-/healthz   200 while the process is alive and makes progress, else 503; one line of JSON gives the reason
-/readyz    200 while it can do work, likewise
+/metrics   metrics for Prometheus
+/healthz   200 while the process is alive and makes progress, else 503
+/readyz    200 while the process can do work, else 503
+
+The bodies of /healthz and /readyz are one line of JSON, which includes the reason.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from schemas.settings import SettingsError
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labelled = Mapping[tuple[str, ...], float]
 Families = Callable[[], Iterable[Family]]
-"""Returns the current metrics; called in the thread of the page."""
+"""A function that returns the current metrics. It is called in the thread that serves the page."""
 
 STARTED_AT = time.time()
+"""Start of this process, in seconds since 1970."""
 
 
 def family(metric: Metric, values: Labelled) -> Family:
-    """Return a declared metric with its values."""
+    """Return a declared metric; `values` maps label values to the metric's values."""
     make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
     made = make(metric.name, metric.about, labels=metric.labels)
     for labels, value in values.items():
@@ -47,17 +50,17 @@ def family(metric: Metric, values: Labelled) -> Family:
 
 
 def one(metric: Metric, value: float) -> Family:
-    """Return a declared metric without labels."""
+    """Return a declared metric without labels, with its value."""
     return family(metric, {(): value})
 
 
 def by_label(metric: Metric, counts: Mapping[str, int]) -> Family:
-    """Return a declared metric with one label."""
+    """Return a declared metric with one label; `counts` maps label values to the metric's values."""
     return family(metric, {(label,): count for label, count in dict(counts).items()})
 
 
 def spread(metric: Metric, histograms: Mapping[tuple[str, ...], Histogram]) -> Family:
-    """Return a declared histogram, by its label values."""
+    """Return a declared histogram metric; `histograms` maps label values to the counts."""
     made = HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
     for labels, histogram in histograms.items():
         bounds = [*map(str, histogram.bounds), "+Inf"]
@@ -79,9 +82,9 @@ def process_families(health: Health) -> Iterator[Family]:
 
 
 def serve(section: str, host: str, port: int, families: Families, health: Health) -> Callable[[], None]:
-    """Serve the pages in a thread; return a function that stops it. Port 0 serves nothing.
+    """Serve the pages in a thread; return a function that stops the server. With port 0 nothing is served.
 
-    Raises SettingsError, which names the section of the settings, if the address cannot be bound.
+    Raises SettingsError if the address cannot be bound; the message names `section`, the section of the settings.
     """
     if not port:
         return lambda: None
@@ -107,7 +110,7 @@ def serve(section: str, host: str, port: int, families: Families, health: Health
 
 @contextmanager
 def served(section: str, host: str, port: int, families: Families, health: Health) -> Iterator[None]:
-    """Serve the pages within the context."""
+    """Serve the pages within the context. Arguments and exceptions are those of `serve`."""
     stop = serve(section, host, port, families, health)
     try:
         yield

@@ -1,4 +1,7 @@
-"""The lag of a consumer group: messages per topic that it has not committed, as reported by the broker."""
+"""The lag of a consumer group: the number of messages, per topic, that the group has not committed.
+
+The broker reports the offsets.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,13 @@ class Progress(NamedTuple):
     """Progress of the group in one partition."""
 
     committed: int
-    """Offset of the next message to process; the first existing one if nothing is committed."""
+    """Offset of the next message to process; the first existing offset if nothing is committed."""
     end: int
+    """Offset after the last message."""
 
 
 class GroupView:
-    """Queries of the broker by a client that joins no group; for one thread."""
+    """A Kafka client that reads the offsets of a consumer group without joining it. Not thread-safe."""
 
     def __init__(
         self, kafka: KafkaSettings, group: str, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2
@@ -36,7 +40,7 @@ class GroupView:
         self._consumer = Consumer({**config, "enable.auto.commit": False, "log_level": log_level})
 
     def places(self, topics: Iterable[str]) -> list[Place]:
-        """Return the partitions of those of these topics that exist. Raises KafkaException."""
+        """Return all partitions of these topics; topics that do not exist are left out. Raises KafkaException."""
         known = self._consumer.list_topics(timeout=self._timeout_secs).topics
         return [(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions]
 
@@ -45,7 +49,7 @@ class GroupView:
         asked = list(places)
         if not asked:
             return {}
-        # A query for the timestamp "end" returns the end offsets of all partitions in one request.
+        # A look-up of the timestamp OFFSET_END returns the end offsets of all partitions in one request.
         ends = self._consumer.offsets_for_times(
             [TopicPartition(*place, OFFSET_END) for place in asked], timeout=self._timeout_secs
         )
@@ -68,7 +72,10 @@ class GroupView:
 
 
 def lag(settings: Settings) -> dict[str, int]:
-    """Return the messages that are not written yet, by topic. Raises KafkaException if Kafka does not answer."""
+    """Return the number of messages that the sink has not written yet, by topic.
+
+    Raises KafkaException if Kafka does not answer.
+    """
     names = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
     group = GroupView(settings.kafka, settings.sink.group)
     try:
@@ -78,7 +85,7 @@ def lag(settings: Settings) -> dict[str, int]:
 
 
 def by_topic(names: Iterable[str], progress: dict[Place, Progress]) -> dict[str, int]:
-    """Return the remaining messages, summed by topic."""
+    """Return the number of messages after the committed offsets, summed by topic."""
     behind = dict.fromkeys(names, 0)
     for (topic, _), place in progress.items():
         behind[topic] += max(0, place.end - place.committed)

@@ -1,4 +1,4 @@
-"""A watch over a member of a consumer group, which reads its progress from the broker every few seconds."""
+"""A thread that watches a member of a consumer group: it reads the member's progress from the broker."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from common.stall import Sign, Stall
 from schemas.settings import KafkaSettings
 
 ASK_SECS = 2.0
+"""Seconds between two queries of the broker."""
 ANSWER_SECS_MAX = 1.0
 STOP_SECS_MAX = 0.1
-"""Longest wait for the thread to stop. A query may take longer; the thread is then abandoned."""
+"""Longest wait, in seconds, for the thread to stop. If a query takes longer, the thread is abandoned."""
 
 
 class Member(Protocol):
-    """The watched member, read from another thread."""
+    """The watched member. The watch reads its properties in the watch's own thread."""
 
     @property
     def own(self) -> Collection[Place]:
@@ -30,7 +31,7 @@ class Member(Protocol):
 
     @property
     def joined(self) -> bool:
-        """The group assigned its partitions, possibly none."""
+        """Whether the group has assigned partitions to it, possibly none."""
 
     @property
     def done(self) -> Hashable:
@@ -38,11 +39,14 @@ class Member(Protocol):
 
     @property
     def failing_since(self) -> float | None:
-        """Time since which it waits for an unreachable receiver of its output; None if it does not."""
+        """Monotonic time since which the destination of its output is unreachable; None if it is reachable."""
 
 
 class Watch(threading.Thread):
-    """A thread that records observations for the health pages and ends the process if it stalls for too long."""
+    """A thread that records the member's progress in `looks`, for the health pages.
+
+    If the member stalls for more than `stall_secs_max` seconds, it calls `end`, which by default ends the process.
+    """
 
     def __init__(
         self,
@@ -66,14 +70,14 @@ class Watch(threading.Thread):
         looks.lag_by_topic = dict.fromkeys(self._topics, 0)
 
     def run(self) -> None:
-        """Observe repeatedly until stopped."""
+        """Read the progress every `ASK_SECS` seconds until stopped."""
         while not self._stopped.is_set():
             self.look()
             self._stopped.wait(ASK_SECS)
         self._group.close()
 
     def look(self) -> None:
-        """Observe once."""
+        """Read the member's progress once and record it; call `end` if the member is stalled."""
         own = self._member.own
         try:
             progress = self._group.progress(own or [(self._topics[0], 0)])
@@ -93,6 +97,6 @@ class Watch(threading.Thread):
             self._end(why)
 
     def stop(self) -> None:
-        """Stop observing."""
+        """Stop the thread."""
         self._stopped.set()
         self.join(STOP_SECS_MAX)

@@ -1,7 +1,7 @@
 """Decisions about the health of a process, from recorded observations; the pages /healthz and /readyz show them.
 
-    alive   it makes progress, or has nothing to do, or waits, within a bound, for an unreachable service
-    ready   it can do work now
+    alive   the process makes progress, or has nothing to do, or waits for a limited time for an unreachable service
+    ready   the process can do work now
 
 A process that is alive and not ready needs no restart: a restart does not bring the other service back. A process that
 is not alive needs an operator or a restart.
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 AWAY_SECS_MAX = 300.0
-"""Seconds that Kafka or ClickHouse may be unreachable; beyond, the waiting process is no longer alive."""
+"""Seconds that Kafka or ClickHouse may be unreachable before the waiting process counts as not alive."""
 LOOK_SECS_MAX = 30.0
-"""Seconds without an observation after which the watch itself has failed, and the state is unknown."""
+"""Seconds without a query of Kafka after which the watch counts as failed, and the process as not alive."""
 
 Place = TypeVar("Place", bound=Hashable)
 
@@ -36,7 +36,7 @@ class Health(NamedTuple):
 
 
 class Standstill(Generic[Place]):
-    """The times, per partition, since when input waits without a commit."""
+    """For each partition, the time since which input has waited without a commit."""
 
     def __init__(self) -> None:
         self._moved: dict[Place, tuple[int, float]] = {}
@@ -46,7 +46,7 @@ class Standstill(Generic[Place]):
         self._moved.clear()
 
     def look(self, places: Mapping[Place, tuple[int, int]], now: float) -> None:
-        """Record the committed and the end offset of every assigned partition."""
+        """Record the offsets of every assigned partition: `places` maps it to its committed and its end offset."""
         for place in self._moved.keys() - places.keys():
             del self._moved[place]
         for place, (committed, end) in places.items():
@@ -57,18 +57,21 @@ class Standstill(Generic[Place]):
 
     @property
     def since(self) -> dict[Place, float]:
-        """Return, for each partition with waiting input, when its present committed offset was first seen."""
+        """The time at which the present committed offset was first seen, for each partition with waiting input."""
         return {place: at for place, (_, at) in self._moved.items()}
 
 
 @dataclass(slots=True)
 class Looks:
-    """Results of the last query of the group's state at the broker. One thread writes, others read."""
+    """Results of the last query of the group's state at the broker. One thread writes, others read.
+
+    All times are monotonic.
+    """
 
     silent_since: float | None = None
     """Time since which Kafka has not answered; None if it answered last time.
 
-    Initially, it is the start of the process.
+    A process initially sets it to its start time, because Kafka has not answered yet.
     """
     looked_at: float | None = None
     """Time of the last query; None before the first one."""
@@ -91,7 +94,11 @@ class Looks:
 
 
 def goes_forward(looks: Looks, standing_secs_max: float, now: float) -> Verdict:
-    """Return whether it is alive: offsets are committed, or no input waits, or Kafka is away for a limited time."""
+    """Return whether the process is alive.
+
+    It is alive if it commits offsets, or no input waits, or Kafka has been unreachable for at most `AWAY_SECS_MAX`
+    seconds. `standing_secs_max` is the longest time, in seconds, that input may wait without a commit.
+    """
     silent_since, standing_since = looks.silent_since, looks.standing_since
     if looks.looked_at is not None and now - looks.looked_at > LOOK_SECS_MAX:
         return Verdict(False, f"the group was not looked at for {now - looks.looked_at:.0f} s")
@@ -105,7 +112,7 @@ def goes_forward(looks: Looks, standing_secs_max: float, now: float) -> Verdict:
 
 
 def in_reach(looks: Looks, now: float) -> Verdict:
-    """Return whether it is ready as far as Kafka is concerned."""
+    """Return whether Kafka answered the last query; without an answer, no process is ready."""
     if looks.silent_since is not None:
         return Verdict(False, f"Kafka has not answered for {now - looks.silent_since:.0f} s")
     return Verdict(True, "Kafka answers")

@@ -67,9 +67,10 @@ def what_to_do(error: KafkaError, bootstrap: str) -> str:
 
 
 class Door:
-    """Diagnosis of a reachable server that does not answer a client: login or encryption. `note` is the client's `error_cb`.
+    """A diagnosis of why a reachable server does not serve a client: its login or its encryption.
 
-    The client's own calls only report that the connection failed. Call the client's `poll` before `words`.
+    It is needed because the client's calls only report that the connection failed. Pass `note` to the client as its
+    `error_cb`, and call the client's `poll` before `words`, so that errors arrive.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -77,14 +78,14 @@ class Door:
         self._error: KafkaError | None = None
 
     def note(self, error: KafkaError) -> None:
-        """Keep an error that an operator can fix."""
+        """Keep an error of login or encryption; ignore all others."""
         if _at_the_door(error):
             self._error = error
 
     def words(self) -> str:
-        """Return what has failed since the last call and what to do; "" if nothing listens there.
+        """Return what has failed since the last call, and what to do; "" if no server listens at the addresses.
 
-        Blocks for a second at most per broker.
+        Blocks for at most one second per broker.
         """
         error, self._error = self._error, None
         if error is not None:

@@ -11,11 +11,11 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 STALLED = 76
-"""Exit code of a process that stalled although it could continue; its supervisor restarts it."""
+"""Exit code of a process that stalled although it could have worked; its supervisor restarts it."""
 
 
 def leave(code: int, who: str, why: str) -> NoReturn:
-    """Exit from any thread; no finalizer and no acknowledgement runs after this."""
+    """Log `why` and end the process at once, from any thread; no finalizer runs and nothing more is acknowledged."""
     if code:
         log.error("%s ends itself with exit code %d: %s", who, code, why, exc_info=sys.exc_info()[0] is not None)
     else:

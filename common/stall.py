@@ -1,7 +1,8 @@
 """Detection of a group member that makes no progress although it could. Pure: the time is an argument.
 
-While the broker is unreachable, librdkafka (2.16.0) may lose its partitions and never request any again, without an
-error. All members that lose theirs at the same moment are affected. A restart of the process fixes it.
+While the broker is unreachable, a consumer (librdkafka 2.16.0) may lose its partitions and never request any again,
+without an error. All members that lose their partitions at the same moment are affected. A restart of the process
+fixes it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from common.group_lag import Place, Progress
 
 
 class Sign(NamedTuple):
-    """State of a member that changes when any work is done."""
+    """State of a member, which changes whenever the member does any work."""
 
     joined: bool
-    """The group assigned its partitions, possibly none."""
+    """Whether the group has assigned partitions to it, possibly none."""
     committed: Mapping[Place, Progress]
     """Progress in its own partitions, as reported by the broker."""
     done: Hashable
-    """Counter of its work."""
+    """Counter of its work; any change counts as progress."""
     failing: bool
-    """It waits for an unreachable receiver of its output."""
+    """Whether the destination of its output is unreachable."""
 
 
 class Stall:
-    """The time since which nothing has changed."""
+    """Detects a member that could work and whose state has not changed for more than `secs_max` seconds."""
 
     def __init__(self, secs_max: float) -> None:
         self.secs_max = secs_max
@@ -38,7 +39,7 @@ class Stall:
         self._since = None
 
     def look(self, sign: Sign, now: float) -> str:
-        """Return why the member is stalled; "" if it is not."""
+        """Record the member's state at the time `now`; return why it is stalled, "" if it is not."""
         waits = any(place.committed < place.end for place in sign.committed.values())
         committed = frozenset((place, progress.committed) for place, progress in sign.committed.items())
         before, self._before = self._before, (sign.joined, committed, sign.done)

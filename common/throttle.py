@@ -6,7 +6,10 @@ import time
 
 
 class Throttle:
-    """Passes one report per interval; with `at_once` the first one at once, else after the first interval."""
+    """Allows one report per interval of `secs` seconds.
+
+    With `at_once`, the first report is due immediately, otherwise after the first interval.
+    """
 
     def __init__(self, secs: float, *, at_once: bool = True) -> None:
         self.reported_at = float("-inf") if at_once else time.monotonic()

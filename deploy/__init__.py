@@ -1,1 +1,1 @@
-"""Data for running unproxy: topics, compose file, rules. Holds no code."""
+"""Files for the operation of unproxy: topics, access rights, units, compose file, alert rules. It contains no code."""

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Writes what compose.yaml needs and what must not be in the repository. Run again, it keeps the passwords and renews the digests.
-#   images.env     each image by the digest that its registry gives for the tag today; review a change as you would an update
-#   secrets.env    passwords by chance, and the SHA-256 of those that ClickHouse is to know; only you can read it
+# Writes the files that compose.yaml needs and that must not be in the repository. A second run keeps the passwords and updates the
+# digests.
+#   images.env     the digest that the registry has for each image's tag today; review a change like an update
+#   secrets.env    random passwords, and the SHA-256 of the passwords for ClickHouse; only its owner can read it
 set -eu
 umask 077
 cd "$(dirname "$0")"

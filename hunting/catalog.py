@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hunting.kql.translation import Table
+from hunting.kql.protocols import Table
 from hunting.kql.values import identifier
 from schemas.columns import columns
+from schemas.joined_tables import JOINED, columns_of, extra_columns
 from schemas.tables import TABLES
 
 SUFFIXES_LEFT_OUT = ("_versions",)
@@ -20,26 +21,42 @@ def known(database: str = "") -> dict[str, Table]:
         written = {column.name: column.clickhouse for column in columns(row)}
         if "Timestamp" in written:
             written["TimeGenerated"] = written["Timestamp"]
-        found[name] = Table(source(name, database), written)
+        found[name] = Table(source(name, database), written | extra_columns(name))
+    found["Rejects"] = Table(source("Rejects", database), {**found["Rejects"].columns, "Raw": "String"})
+    for name in JOINED:
+        written = columns_of(name)
+        found[name] = Table(_listed(name, database, written), written)
     return found
 
 
 def of_server(rows: Iterable[Mapping[str, object]], database: str) -> dict[str, Table]:
     """Return the tables of a server from rows of `COLUMNS_QUERY`."""
     written: dict[str, dict[str, str]] = {}
+    aliased = set()
     for row in rows:
         table = str(row["table"])
         if not table.endswith(SUFFIXES_LEFT_OUT) and not table.startswith("."):
             written.setdefault(table, {})[str(row["name"])] = str(row["type"])
-    return {name: Table(source(name, database), names) for name, names in written.items()}
+            if row["default_kind"] == "ALIAS":
+                aliased.add(table)
+    return {
+        name: Table(_listed(name, database, names) if name in aliased else source(name, database), names)
+        for name, names in written.items()
+    }
 
 
 COLUMNS_QUERY = (
-    "SELECT table, name, type FROM system.columns WHERE database = {database:String} ORDER BY table, position"
+    "SELECT table, name, type, default_kind FROM system.columns WHERE database = {database:String} "
+    "AND default_kind != 'MATERIALIZED' ORDER BY table, position"
 )
-"""Asks a server for its columns; `database` is a query parameter."""
+"""Asks a server for its columns without those it fills in itself (`IngestedAt`); `database` is a query parameter."""
 
 
 def source(name: str, database: str) -> str:
     """Return a table's name as SQL."""
     return f"{identifier(database)}.{identifier(name)}" if database else identifier(name)
+
+
+def _listed(name: str, database: str, names: Iterable[str]) -> str:
+    """Return a table as a subquery that lists its columns: `*` leaves out columns that are an alias of another."""
+    return f"(SELECT {', '.join(identifier(column) for column in names)} FROM {source(name, database)})"

@@ -38,17 +38,20 @@ from schemas.settings import Settings
 log = logging.getLogger(__name__)
 
 IDLE_SECS = 0.05
+"""Pause of the loop while no source has a line."""
 REPORT_SECS = 5.0
 """Interval between two log entries about the progress of learning addresses."""
 STOP_SECS_MAX = 8.0
-"""Longest wait of a stop for Kafka; messages not acknowledged by then are sent again by the next run."""
+"""Longest wait of a stop for Kafka; messages not acknowledged by then are sent again by the next run,
+if their lines can be read again."""
 STOP_SECS_QUIET = 0.8
-"""Longest wait for the next acknowledgement during a stop, so that an unreachable or hanging cluster does not delay it."""
+"""Longest wait for the next acknowledgement during a stop, so that an unreachable or hanging cluster does not delay the stop."""
 STOP_SECS_QUIET_ONCE = 5.0
-"""The same while lines that cannot be read again are not acknowledged."""
+"""Longest such wait while lines that cannot be read again are not acknowledged."""
 SAVE_SECS_MIN = 1.0
+"""Shortest interval between two saves of the position."""
 SAVE_SECS_MIN_OF_INPUTS = 0.1
-"""Network sources wait for the save before they answer their clients."""
+"""The same with network sources, which answer their clients only after a save."""
 SAVE_SHARE_MAX = 0.05
 """Largest share of the time spent saving the position, whatever the number of devices."""
 
@@ -70,7 +73,13 @@ def produce(
     progress: Callable[[Report], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Publish the sources. Raises SourceError (invalid call) and PublisherFailed (restart to continue)."""
+    """Publish the lines of the sources until they end or `stop` is set; return the counters.
+
+    `follow` reads files as they grow, without end. `device` is the device of lines that name none. `speed` is a multiple
+    of the recorded pace; None reads as fast as possible. `progress` receives the counters after each save of the
+    position. Raises SourceError if the sources or settings are invalid, and PublisherFailed if only a restart can
+    continue.
+    """
     grants, failures = Grants(settings.inputs), DialectFailures(clock)
     given = [replace(source, grants=grants, failures=failures) for source in sources]
     positions = Positions(Path(settings.publisher.state_dir))
@@ -101,10 +110,11 @@ def publish(
     failures: DialectFailures,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Publish lines that come from no file until they end; None means no line yet.
+    """Publish lines that come from no file until `lines` ends or `stop` is set; return the counters.
 
-    `families` are exported beside the producer's own. Raises SourceError (another producer uses the position folder)
-    and PublisherFailed (restart to continue).
+    `lines` yields None while no line is available. `families` yields metric families that are exported together with the
+    producer's metrics. `failures` counts the exceptions in dialects. Raises SourceError if another producer uses the
+    position folder, and PublisherFailed if only a restart can continue.
     """
     positions = Positions(Path(settings.publisher.state_dir))
     try:
@@ -168,7 +178,10 @@ def _stream(
 
 
 def _learning(settings: Settings, sources: list[Source], stop: Event) -> Learning:
-    """Return which device has which address, learnt from complete files; followed files and network sources are incomplete."""
+    """Return the object that learns the devices' addresses from the files of the sources, and logs its progress.
+
+    The files must be complete, so they are neither followed nor combined with network sources.
+    """
     throttle = Throttle(REPORT_SECS)
 
     def report_progress(done: int, of: int) -> None:
@@ -181,7 +194,7 @@ def _learning(settings: Settings, sources: list[Source], stop: Event) -> Learnin
 
 
 class _Producer:
-    """The loop and its state."""
+    """The main loop of a producer, with its batches, positions and counters."""
 
     def __init__(
         self,
@@ -227,7 +240,7 @@ class _Producer:
         )
 
     def families(self) -> Iterator[Family]:
-        """Yield the producer's metrics in Prometheus' families."""
+        """Yield the producer's metrics as Prometheus metric families."""
         self.report.identity_unusable = self._devices.unusable
         waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
         return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
@@ -283,14 +296,14 @@ class _Producer:
             return
 
     def _take_rest(self) -> None:
-        """Take the lines that inputs have read already and that may not be readable again."""
+        """Stop the network sources, and take the lines that they have already read: some could not be read again."""
         for one, lines in self._inputs:
             one.stop()
             while (line := next(lines)) is not None:
                 self._take(line, self._clock())
 
     def _finish(self) -> None:
-        """Wait for Kafka, and send the batches that had no room before."""
+        """Wait for Kafka within the time limits of a stop, and send the batches that had no room before."""
         began = self._clock()
         while True:
             would_be_lost = any(batch.file.once for batch in self._outstanding())
@@ -330,7 +343,10 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _report_losses(self) -> None:
-        """Log lines of standard input and of the sensor that Kafka did not acknowledge, as neither can be read again."""
+        """Log the number and the sources of the lines that Kafka did not acknowledge and that cannot be read again.
+
+        Such lines come from standard input or the built-in sensor.
+        """
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)
         if lines:

@@ -16,7 +16,9 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 
+from schemas import joined_tables
 from schemas.columns import columns
+from schemas.joined_tables import JOINED
 from schemas.tables import TABLES
 
 VERSIONS = "_versions"
@@ -125,11 +127,18 @@ MADE = {
     "0003_protection": ("ProtectionModes",),
     "0004_proxy_logs": (),
     "0006_descriptions": (),
+    "0007_joined_tables": (),
 }
 """The tables that a migration creates, by its title."""
 
 CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts"), "0004_proxy_logs": ("DeviceNetworkEvents",)}
 """The tables of earlier migrations to which a migration adds columns. The earlier file stays as it was."""
+
+JOINED_MADE = {"0007_joined_tables": tuple(JOINED)}
+"""The tables that hunts join (`schemas.joined_tables`), by the migration that creates them."""
+
+VIEWED = {"0007_joined_tables": ("DeviceNetworkEvents", "DeviceEvents")}
+"""The views of earlier migrations that a migration replaces by ones with more columns."""
 
 DESCRIBED = {"0006_descriptions": tuple(TABLES)}
 """The tables of earlier migrations whose columns get new comments."""
@@ -154,6 +163,9 @@ def made(title: str) -> str:
     for name in CHANGED.get(title, ()):
         parts += [_changes(name), view(name, again=True)]
     parts += [_alter(name, _comments(name)) for name in DESCRIBED.get(title, ())]
+    parts += [joined_table(name) for name in JOINED_MADE.get(title, ())]
+    for name in VIEWED.get(title, ()):
+        parts += [view(name, again=True), owned(name)]
     return "\n".join(parts)
 
 
@@ -195,10 +207,46 @@ def table(name: str) -> str:
     )
 
 
+def joined_table(name: str) -> str:
+    """Return the statement that creates an empty table of `schemas.joined_tables`, unless it exists."""
+    time = joined_tables.time_of(name)
+    lines = []
+    for column, kind in joined_tables.columns_of(name).items():
+        other = f" ALIAS {quoted(time)}" if column in joined_tables.TIMES and column != time else ""
+        table_name = f" DEFAULT {_text(name)}" if column == "Type" else ""
+        lines.append(f"{quoted(column)} {kind}{other}{table_name}")
+    lines.append("`IngestedAt` DateTime64(3, 'UTC') MATERIALIZED now64(3)")
+    lines.append(f"INDEX by_{time} {quoted(time)} TYPE minmax GRANULARITY 1")
+    body = ",\n    ".join(lines)
+    key = [column for column in ("DeviceId", "AlertId", "SystemAlertId", "AccountUpn") if column in JOINED[name]][:1]
+    return (
+        f"CREATE TABLE IF NOT EXISTS {{database}}.{quoted(name)}\n(\n    {body}\n)\n"
+        "ENGINE = MergeTree\n"
+        "PARTITION BY toYYYYMM(IngestedAt)\n"
+        f"ORDER BY ({', '.join([*key, time])})\n"
+        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW};\n"
+    )
+
+
+def view_columns(name: str) -> set[str]:
+    """Return the names of all columns that a view shows."""
+    others = {expression.rpartition(" AS ")[2] for expression in _SHAPES[name].shown}
+    return {column.name for column in columns(TABLES[name])} | others | set(joined_tables.extra_columns(name))
+
+
+def _empty(name: str) -> list[str]:
+    """Return the expressions of Microsoft's columns for which a view has no values."""
+    found = []
+    for column, kind in joined_tables.extra_columns(name).items():
+        value = _text(name) if column == "Type" else "NULL" if kind.startswith("Nullable") else "''"
+        found.append(f"CAST({value}, {_text(kind)}) AS {quoted(column)}")
+    return found
+
+
 def view(name: str, *, again: bool = False) -> str:
     """Return the statement that creates a view; with `again` it replaces an existing one."""
     shape = _SHAPES[name]
-    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown])
+    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown, *_empty(name)])
     where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""
     # All settings are ClickHouse's defaults; a profile with others would make old versions visible.
     kept = ", optimize_move_to_prewhere_if_final = 0" if shape.shown_if else ""

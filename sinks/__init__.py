@@ -1,1 +1,1 @@
-"""Rows from Kafka into tables, effectively once. One module per destination."""
+"""The sink writes rows from Kafka to the tables, effectively once; `sinks.forward` sends alerts to other systems."""

@@ -34,8 +34,9 @@ class Sink(Protocol):
     def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         """Write all rows or raise a SinkError; repeated writes with the same token to a table count as one.
 
-        Each element holds one or more rows as JSON lines, without the last newline. `again` means that this write may
-        have been started before: if a token alone does not prove that the rows are stored, the sink must check.
+        Each element of `rows` holds one or more rows as JSON lines, without the last newline. `again` means that an
+        earlier write with this token may have been started: the sink then verifies that the rows are stored, unless
+        the token alone proves it.
         """
         ...
 

@@ -51,10 +51,10 @@ class Batch:
     bytes: int = 0
     opened_at: float = 0.0
     abandoned: bool = False
-    """The partition was assigned to another sink, which reads these messages again."""
+    """Whether the partition was assigned to another sink, which reads these messages again."""
 
     def fits(self, message: Message) -> bool:
-        """Return whether the batch can take this message. An unplanned batch takes its first message whatever its size."""
+        """Return whether the batch can take this message. Without a planned end, it takes a first message of any size."""
         if self.end is not None:
             return message.offset < self.end
         if not self.messages:
@@ -74,7 +74,7 @@ class Batch:
         self.bytes += len(message.value)
 
     def due(self, now: float) -> bool:
-        """Return whether the batch is complete as planned; without a plan, whether it is full or old enough."""
+        """Return whether the batch has reached its planned end; without one, whether it is full or old enough."""
         if not self.messages:
             return False
         if self.end is not None:
@@ -89,14 +89,17 @@ class Batch:
 
 
 class Cutter:
-    """A splitter of one partition into batches: first at the planned ends of the last owner, then by the limits."""
+    """Splits the messages of one partition into batches.
+
+    The first batches end where the sink that had the partition before has planned it, the others at the limits.
+    """
 
     def __init__(self, topic: str, partition: int, limits: Limits, plan: Plan | None) -> None:
         self.open: Batch | None = None
         self.position = plan.written if plan else None
-        """Expected offset of the next message; None if nothing is known of the partition."""
+        """Expected offset of the next message; None if the partition has no committed offset."""
         self.begun = False
-        """At least one message was taken."""
+        """Whether at least one message was taken."""
         self._topic = topic
         self._partition = partition
         self._limits = limits
@@ -120,7 +123,7 @@ class Cutter:
         return ended
 
     def due(self, now: float) -> Batch | None:
-        """Return the open batch if it is due."""
+        """Close and return the open batch if it is due; else return None."""
         return self._close() if self.open and self.open.due(now) else None
 
     def planned_since(self) -> float | None:
@@ -143,8 +146,9 @@ class Cutter:
 def token(topic: str, partition: int, start: int, end: int, last: Message) -> str:
     """Return the deduplication token of an insert: the same range of a partition always has the same token.
 
-    The token includes a timestamp, because offsets restart when a topic is recreated, and the table may still remember
-    the old tokens. The timestamp is the last message's, because retention deletes the oldest messages first.
+    The token includes a timestamp, because a recreated topic has the same offsets again while the table still
+    remembers the old tokens. It is the timestamp of the last message, because retention deletes the oldest messages
+    first.
     """
     place = f"{topic} {partition} {start} {end} {last.timestamp_ms}"
     return hashlib.sha256(place.encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """The ClickHouse sink: one insert per write, over HTTP, for a server and for the embedded engine.
 
-Rows are sent unchanged (JSONEachRow). An insert is one block, so it is atomic. It carries its token, so that the table
-drops a repeated one (`non_replicated_deduplication_window`). The rows of a repeated insert are verified
+Rows are sent unchanged (JSONEachRow). An insert is one block, so it is atomic. It has a token, by which the table drops
+a repeated insert (`non_replicated_deduplication_window`). The rows of a repeated insert are verified
 (`sinks.presence`). Inserts are never asynchronous: ClickHouse cannot combine that with deduplication without losing
 rows.
 """
@@ -32,7 +32,7 @@ CONNECT_SECS_MAX = 5
 NAMES_MAX = 3
 """Largest number of further tokens tried for one insert.
 
-Each covers one crash of ClickHouse between storing a token and placing its rows.
+Each further token is needed only if ClickHouse crashed between storing the token before it and placing its rows.
 """
 
 # The driver warns at each failed request; the caller of a sink logs failures at a limited rate.
@@ -40,7 +40,7 @@ logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 _BLOCK_ROWS = 10_000_000
 _INSERT_SETTINGS = {
-    # One insert, one block: keep ClickHouse from splitting it, or from parsing and splitting it in parallel.
+    # Make one block of an insert: ClickHouse must not split it, nor parse and split it in parallel.
     "max_insert_block_size": _BLOCK_ROWS,
     "min_insert_block_size_rows": _BLOCK_ROWS,
     "min_insert_block_size_bytes": 0,
@@ -51,9 +51,10 @@ _INSERT_SETTINGS = {
     "date_time_input_format": "best_effort",
     # A column that the table lacks is an error; its values must not be lost.
     "input_format_skip_unknown_fields": 0,
-    # Fields that a row omits are empty or NULL, as the row class defines; no column has another default.
+    # Fields that a row omits become empty or NULL, as in the row class; no column has another default.
     "input_format_defaults_for_omitted_fields": 0,
-    # Duplicates within one insert may stay until a merge, as readers see the latest version only. A third faster.
+    # Duplicates within one insert may stay until a merge, because readers see only the latest version. This makes
+    # inserts a third faster.
     "optimize_on_insert": 0,
     "wait_end_of_query": 1,
 }
@@ -102,8 +103,8 @@ class ClickHouseSink:
         try:
             if self._client is None:
                 self._client = connect(self._config)
-            # For tables that merge, a row with the same identity but fewer facts may exist; a repeated insert is
-            # harmless.
+            # In a table that merges rows, a row with the same identity but fewer facts may exist, so this check would
+            # prove nothing; there, a repeated insert is harmless.
             if again and not merges(table) and self._all_there(self._client, table, rows):
                 return
             self._insert(self._client, table, rows, token)
@@ -125,7 +126,10 @@ class ClickHouseSink:
         )
 
     def _look_after(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
-        """Insert rows again if ClickHouse has only their token, under further tokens that are the same at each repetition."""
+        """Insert the rows again if ClickHouse has only their token and not the rows.
+
+        The further tokens derive from the first one, so they are the same at each repetition.
+        """
         if merges(table):
             self._insert(client, table, rows, f"{token}-1")
             return
@@ -143,7 +147,7 @@ class ClickHouseSink:
             )
 
     def _all_there(self, client: Client, table: str, rows: Sequence[bytes]) -> bool:
-        """Return whether the table has these rows. A failure to read raises SinkBusy or SinkRefused, never RowsRefused."""
+        """Return whether the table has these rows. Raises SinkBusy or SinkRefused if it cannot be read."""
         try:
             return all_there(client, self._config.database, table, rows)
         except ClickHouseError as error:
@@ -172,7 +176,10 @@ class ClickHouseSink:
 
 
 def connect(config: ClickHouseSettings) -> Client:
-    """Return a client of this server with no database selected. Raises ClickHouseError if unreachable, SettingsError."""
+    """Return a client of this server, with no database selected.
+
+    Raises ClickHouseError if the server is unreachable, and SettingsError if its CA file cannot be used.
+    """
     _check_authority(config)
     address = urlsplit(config.url)
     return clickhouse_connect.get_client(
@@ -197,7 +204,7 @@ def _check_authority(config: ClickHouseSettings) -> None:
 
 
 def _grouped(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
-    """Yield the rows in chunks large enough for the network; the whole is never copied."""
+    """Yield the rows in chunks that are large enough for the network, without a copy of all rows."""
     group: list[bytes] = []
     held = 0
     for piece in rows:

@@ -1,12 +1,12 @@
-"""The main loop of the sink: Kafka messages → batches of one partition → plan committed to Kafka → insert → commit.
+"""The main loop of the sink: messages → batches per partition → commit of their ends → inserts → commit of the offset.
 
 One thread reads and cuts batches. Other threads (`sinks.writer`) write them; a partition always has the same writer, so
 its batches stay in order. When the writers fall behind, reading stops; after `PAUSE_AFTER_SECS` the partitions are
 paused and polling continues, so that Kafka keeps the consumer in its group.
 
-Messages that are not written are never committed: a crash, a stop or a rebalance repeats the read. The ends of the
-batches are committed before (`sinks.plan`), so the repeated inserts have the same rows and tokens, and the tables drop
-the duplicates.
+The offsets of messages that are not written are never committed: after a crash, a stop or a rebalance, the messages are
+read again. The ends of the batches are committed before the inserts (`sinks.plan`). The repeated inserts therefore have
+the same rows and tokens, and the tables drop the duplicates.
 """
 
 from __future__ import annotations
@@ -34,25 +34,33 @@ from sinks.writer import Refusal, Writer
 log = logging.getLogger(__name__)
 
 BATCHES_WAITING_MAX = 2
-"""Batches waiting at one writer at which reading stops; their bytes are bounded by the same factor."""
+"""Largest number of batches that wait at a writer; at this number, reading stops.
+
+Reading also stops when the bytes of all held batches reach this number times `batch_bytes_max` for each writer.
+"""
 
 PAUSE_AFTER_SECS = 5.0
-"""Pause the partitions after so long without room. Pausing discards prefetched messages, so it is not done earlier."""
-
+"""Seconds without room after which the partitions are paused; not earlier, because pausing discards prefetched messages."""
 ACKNOWLEDGED_POLL_SECS = 0.005
-"""Interval of polls while reading has stopped and batches await an acknowledgement, which arrives with the messages."""
+"""Seconds between two polls while reading has stopped and batches wait for Kafka's acknowledgement.
+
+Only a poll receives the acknowledgement.
+"""
 
 PLANNED_SECS_MAX = 10.0
-"""Time after which the loop checks whether the rest of a planned batch still exists."""
+"""Seconds that a batch with a planned end may be open before the loop checks whether its other messages still exist."""
 
 STOP_SECS_MAX = 0.6
-"""Wait for the insert under way, and again for leaving the group. The metrics page takes another half second."""
+"""Longest wait of a stop, in seconds, for the inserts under way, and the same again for leaving the group.
+
+The metrics page takes another half second to stop.
+"""
 
 
 class SinkLoop(GroupMember):
-    """The loop from all topics to sinks with the same destination; `run` is called once.
+    """The loop that writes the rows of all topics to the sinks; `run` is called once.
 
-    Each sink has a writer, so `len(sinks)` inserts run in parallel.
+    All sinks have the same destination. Each sink has a writer, so `len(sinks)` inserts run in parallel.
     """
 
     def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
@@ -90,7 +98,7 @@ class SinkLoop(GroupMember):
 
     @property
     def done(self) -> tuple[int, int]:
-        """Number of batches written, and number of writes postponed."""
+        """Number of batches written, and number of failed writes that were postponed."""
         return self.batches, self.retries
 
     @property
@@ -100,7 +108,7 @@ class SinkLoop(GroupMember):
 
     @property
     def retries(self) -> int:
-        """Number of writes postponed."""
+        """Number of failed writes that were postponed."""
         return sum(writer.retries for writer in self._writers)
 
     @property
@@ -128,7 +136,7 @@ class SinkLoop(GroupMember):
         return sum((writer.counts for writer in self._writers), Written(rows_left=self._rows_left))
 
     def rows_waiting(self) -> Counter[str]:
-        """Return the rows read and not written yet, by table."""
+        """Return the number of rows that were read and are not written yet, by table."""
         waiting = zeros(self._tables.values())
         for batch in [*self._open(), *self._offsets.waiting()]:
             waiting[self._tables[batch.topic]] += batch.rows
@@ -159,7 +167,7 @@ class SinkLoop(GroupMember):
             self._take(message, now)
 
     def _read(self, now: float) -> list[confluent_kafka.Message]:
-        """Return the messages that arrived, as far as there is room for them."""
+        """Return the messages that arrived; none if there is no room for them."""
         if self._has_room():
             self._resume()
             return self._consumer.consume(MESSAGES_MAX, POLL_SECS)
@@ -181,7 +189,8 @@ class SinkLoop(GroupMember):
         assert offset is not None
         cutter = self._cutters.get((topic, partition))
         if cutter is None:
-            # Fetched before the partition was revoked. Writing it would commit past rows that are not written.
+            # The message was fetched before the partition was revoked. Writing it would commit an offset after rows
+            # that are not written.
             return
         if cutter.position is not None and cutter.position != offset:
             cutter = self._jump(TopicPartition(topic, partition, offset), cutter)
@@ -251,7 +260,10 @@ class SinkLoop(GroupMember):
         )
 
     def _pause_when_long(self, now: float) -> bool:
-        """Return whether the partitions are paused, so that polling only serves the consumer group."""
+        """Pause the partitions if there has been no room for `PAUSE_AFTER_SECS`; return whether they are paused.
+
+        While they are paused, polls return no messages; they only keep the consumer in its group.
+        """
         if self._full_since is None:
             self._full_since = now
         if now - self._full_since < PAUSE_AFTER_SECS:
@@ -278,7 +290,7 @@ class SinkLoop(GroupMember):
     def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)
-        # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver nothing.
+        # librdkafka remembers a pause: without this resume, a partition that is assigned again would deliver nothing.
         self._consumer.resume([place for place in partitions if _key(place) in self._paused])
         for key in keys:
             if (cutter := self._cutters.pop(key, None)) and cutter.open:

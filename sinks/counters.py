@@ -13,7 +13,10 @@ from schemas.metrics import Metric
 
 @dataclass(slots=True)
 class Written:
-    """Results of batches, by table. All tables are present from the start, so that a reader never meets a resize."""
+    """Results of batches, by table.
+
+    All tables are present from the start, so that no mapping changes its size while another thread reads it.
+    """
 
     rows: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)

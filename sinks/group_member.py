@@ -24,13 +24,19 @@ MESSAGES_MAX = 64
 POLL_SECS = 0.05
 
 COMMITTED_SECS_FIRST, COMMITTED_SECS_MAX = 0.5, 4.0
-"""Timeout of a request for the committed offsets, first and longest. It is short: a stop takes effect only between two tries."""
+"""First and longest timeout, in seconds, of a request for the committed offsets.
+
+They are short because a stop takes effect only between two requests.
+"""
 
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 
 _USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
-"""Commit errors of ordinary membership changes. If this member is affected, the next heartbeat reports its partitions as lost."""
+"""Errors of commits during ordinary membership changes.
+
+If the change affects this member, the next heartbeat reports its partitions as lost.
+"""
 
 OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
 
@@ -47,7 +53,7 @@ class GroupMember(ABC):
         on_commit: OnCommit,
     ) -> None:
         self.joined = False
-        """The group assigned its partitions, possibly none."""
+        """Whether the group has assigned partitions to it, possibly none."""
         self.rebalances = {"assigned": 0, "revoked": 0}
         self._threads: Sequence[SendingThread] = ()
         self._bootstrap = kafka.bootstrap
@@ -68,11 +74,11 @@ class GroupMember(ABC):
 
     @abstractmethod
     def _adopt(self, place: TopicPartition) -> None:
-        """Take over an assigned partition with its committed offset, negative if there is none."""
+        """Take over an assigned partition. Its offset is the committed one, negative if nothing is committed."""
 
     @abstractmethod
     def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
-        """Give up partitions. Of lost ones nothing can be committed any more."""
+        """Give up partitions. If they are `lost`, their offsets can no longer be committed."""
 
     def _subscribe(self, topics: list[str]) -> None:
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
@@ -84,7 +90,7 @@ class GroupMember(ABC):
                 raise thread.failure
 
     def _join(self, secs_max: float) -> None:
-        """Wait for the threads to end, for at most so long in total; what hangs is abandoned."""
+        """Wait for the threads to end, at most `secs_max` seconds in total; threads that still run are abandoned."""
         deadline = time.monotonic() + secs_max
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -95,9 +101,9 @@ class GroupMember(ABC):
             return
         for place in known:
             self._adopt(place)
-        # Assign explicit offsets, also where nothing is committed: reading starts at what was adopted, and librdkafka
-        # does not query the offset again. If its own query meets a coordinator that moves, it never fetches (librdkafka
-        # issue 5586).
+        # Assign explicit offsets, also to partitions without a committed one: reading starts at the adopted offset, and
+        # librdkafka does not query it again. If that query meets a moving coordinator, librdkafka never fetches
+        # (librdkafka issue 5586).
         consumer.incremental_assign([start_of(place) for place in known])
         self.joined = True
         self.rebalances["assigned"] += 1
@@ -115,7 +121,10 @@ class GroupMember(ABC):
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
     def _committed_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """Return the committed offsets, negative where nothing is committed; retry until they arrive. None if stopping."""
+        """Return the committed offsets; retry until they arrive. Return None if the process stops.
+
+        The offset of a partition without a commit is negative.
+        """
         secs_max = COMMITTED_SECS_FIRST
         while not self._stop.is_set():
             try:
@@ -129,7 +138,7 @@ class GroupMember(ABC):
         return None
 
     def _leave(self, secs_max: float) -> None:
-        """Leave the group, for at most so long: it calls the broker, which may be unreachable."""
+        """Leave the group. Wait at most `secs_max` seconds, because the broker may be unreachable."""
         leaving = threading.Thread(target=self._consumer.close, daemon=True)
         leaving.start()
         leaving.join(secs_max)
@@ -151,15 +160,15 @@ class GroupMember(ABC):
 
 
 def start_of(place: TopicPartition) -> TopicPartition:
-    """Return where to begin to read a partition: at its committed offset, else at its first message."""
+    """Return the partition with the offset at which reading starts: its committed offset, else its first message."""
     return TopicPartition(place.topic, place.partition, place.offset if place.offset >= 0 else OFFSET_BEGINNING)
 
 
 def commit_error(error: KafkaError | None, partitions: list[TopicPartition]) -> KafkaError | None:
-    """Return the error in the answer to a commit: of the request, else of its first failed partition."""
+    """Return the error in the answer to a commit: that of the whole request, else that of the first failed partition."""
     return error or next((place.error for place in partitions if place.error), None)
 
 
 def is_usual(error: KafkaError) -> bool:
-    """Return whether a commit failed for an ordinary change of the membership."""
+    """Return whether a commit failed because of an ordinary membership change."""
     return error.code() in _USUAL_ERRORS

@@ -1,7 +1,7 @@
 """The health of the sink and of the forwarder, and their HTTP pages. The verdicts are pure: the time is an argument.
 
-A process that cannot write to its destination stays alive for a while, but is not ready: a restart does not bring
-ClickHouse or a receiver back.
+A process that cannot write to its destination counts as alive for a limited time, but not as ready: a restart does not
+bring ClickHouse or a receiver back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from schemas.settings import ForwardSettings, SinkSettings
 from sinks.group_member import GroupMember
 
 STANDING_SECS_MAX = 60.0
-"""Seconds that rows may wait without a commit while ClickHouse accepts writes; beyond, the sink is unhealthy.
+"""Seconds that rows may wait without a commit, while ClickHouse accepts writes, before the sink is unhealthy.
 
-If the settings allow an insert more than half of this, twice the time of an insert applies.
+If the settings allow an insert to take more than half of this, the limit is twice the time of an insert.
 """
 FAILING_SECS_MAX = 10.0
 """Seconds that writes may fail before the process is no longer ready."""
@@ -35,31 +35,41 @@ class Facts:
     failing_since: float | None
     failed_at: float
     failure: str
-    """Text for a failing destination, which the seconds follow: "ClickHouse has taken nothing"."""
+    """Beginning of the message about a failing destination, such as "ClickHouse has taken nothing"."""
     standing_secs_max: float
     """Seconds that input may wait without a commit while the destination accepts writes."""
 
 
 def standing_secs_max(insert_secs_max: float) -> float:
-    """Return how many seconds rows may wait without a commit; beyond, the sink is unhealthy and its watch ends it."""
+    """Return how many seconds rows may wait without a commit before the sink is unhealthy and its watch ends it.
+
+    `insert_secs_max` is the longest time, in seconds, that the settings allow an insert.
+    """
     return max(STANDING_SECS_MAX, 2 * insert_secs_max)
 
 
 def alive(facts: Facts, now: float) -> Verdict:
-    """Return whether it is alive: it commits, or nothing waits, or Kafka or the destination is away for a limited time."""
+    """Return whether the process is alive.
+
+    It is alive if it commits offsets, or no input waits, or Kafka or the destination has been unreachable for at most
+    `AWAY_SECS_MAX` seconds.
+    """
     if facts.failing_since is not None:
         failing_secs = now - facts.failing_since
         why = f"{facts.failure} for {failing_secs:.0f} s (at most {AWAY_SECS_MAX:.0f})"
         return Verdict(failing_secs <= AWAY_SECS_MAX, why)
     looks = facts.looks
     if looks.standing_since is not None:
-        # Input that waited for the destination begins to move only after its last failure.
+        # While the destination failed, input could not be written: count the waiting time from the last failure.
         looks = replace(looks, standing_since=max(looks.standing_since, facts.failed_at))
     return goes_forward(looks, facts.standing_secs_max, now)
 
 
 def ready(facts: Facts, now: float) -> Verdict:
-    """Return whether it is ready: a group member, Kafka answers, the destination accepts writes, and commits advance."""
+    """Return whether the process is ready.
+
+    It is ready if it has joined its group, Kafka answers, the destination accepts writes, and offsets are committed.
+    """
     if not facts.joined:
         return Verdict(False, "joins its group")
     if facts.failing_since is not None and now - facts.failing_since > FAILING_SECS_MAX:
@@ -79,7 +89,7 @@ def served_pages(
 ) -> AbstractContextManager[None]:
     """Serve metrics and health of a loop within the context, if the settings name a port. Raises SettingsError.
 
-    `failure` and `secs_max` are those of `Facts`.
+    `part` is the section of the settings; `failure` and `secs_max` become `failure` and `standing_secs_max` of `Facts`.
     """
 
     def verdict(of: Callable[[Facts, float], Verdict]) -> Verdict:

@@ -1,20 +1,21 @@
-"""The application of missing migrations to a database, in order, each once.
+"""Applies the missing migrations to a database, in order, each once.
 
-The table `schema_migrations` records the applied ones. The statements are idempotent: an interrupted migration can be
-applied again, and two processes can migrate at the same time.
+The table `schema_migrations` records the applied migrations. The statements are idempotent: an interrupted migration
+can be applied again, and two processes can migrate at the same time.
 
-A missing or changed view is only a definition and is recreated. A missing table held rows: it is recreated only on
-request (`recreate_tables`).
+A view that is missing or lacks a column is recreated, because it is only a definition. A missing table is recreated
+only on request (`recreate_tables`), because its rows are lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
-from schemas.columns import columns
 from schemas.ddl import Migration, migrations, quoted
-from schemas.tables import TABLES
+from schemas.joined_tables import JOINED
 from sinks.base import SinkRefused
 
 _BOOK = """
@@ -30,38 +31,45 @@ ENGINE = ReplacingMergeTree ORDER BY number
 
 
 def pending(client: Client, database: str) -> list[str]:
-    """Return the titles of the missing migrations, in order; all if the database does not exist. Changes nothing."""
+    """Return the titles of the missing migrations, in order; all if the database does not exist. Read-only.
+
+    Raises SinkRefused if an applied migration differs from its file.
+    """
     return [migration.title for migration in _missing(client, database)]
 
 
 def broken_views(client: Client, database: str) -> list[str]:
-    """Return the views of applied migrations that are missing or lack a column while their underlying table exists."""
+    """Return the views of applied migrations that are missing or lack a column although their table exists."""
     seen = _seen(client, database)
     return [
         name
         for name in _made(client, database)
-        if name + ddl.VERSIONS in seen
-        and not {column.name for column in columns(TABLES[name])} <= seen.get(name, set())
+        if name + ddl.VERSIONS in seen and not ddl.view_columns(name) <= seen.get(name, set())
     ]
 
 
 def lost_tables(client: Client, database: str) -> list[str]:
     """Return the tables of applied migrations that no longer exist, by the names that hunters use."""
     seen = _seen(client, database)
-    return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
+    joined = [name for name in _made(client, database, ddl.JOINED_MADE) if name not in seen]
+    return [*(name for name in _made(client, database) if name + ddl.VERSIONS not in seen), *joined]
 
 
 def recreate_tables(client: Client, database: str) -> list[str]:
     """Recreate the missing tables, empty, and return their names."""
     lost = lost_tables(client, database)
     for name in lost:
-        for statement in ddl.statements(ddl.table(name), database):
+        made = ddl.joined_table(name) if name in JOINED else ddl.table(name)
+        for statement in ddl.statements(made, database):
             client.command(statement)
     return lost
 
 
 def migrate(client: Client, database: str) -> list[str]:
-    """Apply the missing migrations, recreate broken views, and return the titles of both. Raises SinkRefused."""
+    """Apply the missing migrations, recreate broken views, and return the titles of both.
+
+    Raises SinkRefused if an applied migration differs from its file.
+    """
     missing = _missing(client, database)
     client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
     client.command(_BOOK.format(database=quoted(database)))
@@ -79,14 +87,14 @@ def migrate(client: Client, database: str) -> list[str]:
     return [*(migration.title for migration in missing), *(f"view {name}" for name in views)]
 
 
-def _made(client: Client, database: str) -> list[str]:
-    """Return the tables that the migrations applied here have created."""
+def _made(client: Client, database: str, by_title: Mapping[str, tuple[str, ...]] = ddl.MADE) -> list[str]:
+    """Return the tables that the applied migrations have created."""
     applied = _applied(client, database)
-    return [name for one in migrations() if one.number in applied for name in ddl.MADE.get(one.title, ())]
+    return [name for one in migrations() if one.number in applied for name in by_title.get(one.title, ())]
 
 
 def _seen(client: Client, database: str) -> dict[str, set[str]]:
-    """Return the existing columns, by table or view."""
+    """Return the names of the existing columns, by table or view."""
     found = client.query(
         "SELECT table, groupArray(name) FROM system.columns WHERE database = {database:String} GROUP BY table",
         parameters={"database": database},

@@ -1,8 +1,8 @@
-"""Offsets and plans to commit: how far each partition is written, and which batches are planned beyond that.
+"""The offsets and plans to commit: up to where each partition is written, and which batches are planned after that.
 
-A batch waits here until Kafka has acknowledged its end (`sinks.plan`); only then may it be written. Writers record what
-is written. Only the loop commits, because commits from two threads hang librdkafka. One commit is in flight at a time,
-so that an older plan never overwrites a newer one.
+A batch waits here until Kafka has acknowledged the commit of its end (`sinks.plan`); only then may it be written.
+Writers record which batches are written. Only the loop commits, because commits from two threads make librdkafka hang.
+Only one commit is in flight at a time, so that an older plan never overwrites a newer one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sinks.group_member import commit_error, is_usual
 from sinks.plan import ENDS_MAX, Plan
 
 PAUSE_SECS = 0.2
-"""Pause before a failed commit is retried."""
+"""Pause, in seconds, before a failed commit is retried."""
 
 ANSWER_SECS_MAX = 30.0
-"""Time after which a commit without an answer is given up. librdkafka answers much earlier in every case."""
+"""Seconds after which a commit without an answer is given up. librdkafka always answers much earlier."""
 
 Key = tuple[str, int]
 
@@ -33,26 +33,28 @@ class _Place:
     """State of one assigned partition."""
 
     written: int | None
+    """Offset before which all messages are written; None if it is unknown."""
     ends: deque[int]
     """Ends of batches that are planned and not written."""
     acknowledged: int
-    """Kafka has all planned ends up to this offset."""
+    """Offset up to which Kafka has acknowledged the planned ends."""
     planned: Plan | None
     """Plan that Kafka acknowledged last."""
     waiting: deque[Batch] = field(default_factory=deque)
+    """Batches that may be written once Kafka has acknowledged their ends."""
 
     def plan(self) -> Plan | None:
-        """Return the plan that Kafka should have."""
+        """Return the plan to commit; None if it is not known up to where the partition is written."""
         return None if self.written is None else Plan(self.written, tuple(self.ends)[:ENDS_MAX])
 
     def note(self, offset: int) -> None:
-        """Record that everything before this offset is in the sink."""
+        """Record that all messages before this offset are written."""
         self.written = offset
         while self.ends and self.ends[0] <= offset:
             self.ends.popleft()
 
     def acknowledge(self, plan: Plan) -> None:
-        """Record that Kafka has this plan."""
+        """Record that Kafka acknowledged the commit of this plan."""
         self.planned = plan
         self.acknowledged = max(self.acknowledged, plan.written, *plan.ends)
 
@@ -80,7 +82,7 @@ class Offsets:
             self._places[topic, partition] = place
 
     def plan(self, batch: Batch) -> None:
-        """Plan a batch; it is written once Kafka knows its end, which may be at once."""
+        """Plan a batch. It is written once Kafka has acknowledged its end; at once if Kafka already has."""
         place = self._places[batch.topic, batch.partition]
         with self._lock:
             if place.written is None:
@@ -91,14 +93,14 @@ class Offsets:
         self._release(place)
 
     def forget_plan(self, topic: str, partition: int) -> None:
-        """Drop the planned batches of a partition, whose messages no longer exist."""
+        """Drop the planned ends of a partition, because the messages before them no longer exist."""
         place = self._places[topic, partition]
         with self._lock:
             place.ends.clear()
             place.acknowledged = -1 if place.written is None else place.written
 
     def note(self, batch: Batch) -> None:
-        """Record that the batch is in the sink."""
+        """Record that the batch is written."""
         with self._lock:
             if place := self._places.get((batch.topic, batch.partition)):
                 place.note(batch.next_offset)
@@ -108,16 +110,19 @@ class Offsets:
         return [batch for place in list(self._places.values()) for batch in list(place.waiting)]
 
     def commit(self, consumer: Consumer, now: float) -> None:
-        """Commit what Kafka does not have yet, without waiting; the answer goes to `answered`."""
+        """Commit the plans that Kafka does not have yet, without waiting; the answer goes to `answered`.
+
+        While a commit is in flight, or a failed one is paused, this does nothing.
+        """
         if now >= self._again_at and not (self._sent and now < self._sent_at + ANSWER_SECS_MAX):
             self._sent_at = now
             self._send(consumer, list(self._places))
 
     def leave(self, consumer: Consumer | None, keys: Iterable[Key]) -> list[Batch]:
-        """Remove revoked partitions: commit a last time if `consumer` is given; return the batches that still waited.
+        """Remove revoked partitions, after a last commit if `consumer` is given; return their batches that still waited.
 
-        The commit is not awaited: librdkafka sends it before it gives up the partition. If it is lost, the next owner
-        writes the same batches with the same tokens.
+        This does not wait for the answer to the commit: librdkafka sends it before it gives up the partition. If the
+        commit is lost, the next owner writes the same batches with the same tokens.
         """
         given = [key for key in keys if key in self._places]
         if consumer is not None:
@@ -129,7 +134,7 @@ class Offsets:
         return [batch for place in left for batch in place.waiting]
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """Handle the answer to a commit: release the batches that waited for it; send failed plans again."""
+        """Handle the answer to a commit: release the batches that waited for it; failed plans are sent again later."""
         if trouble := commit_error(error, partitions):
             self._again_at = time.monotonic() + PAUSE_SECS
             if not is_usual(trouble):

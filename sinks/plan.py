@@ -4,7 +4,9 @@ The end of a batch may depend on its age or on former settings. It is therefore 
 next owner of the partition cuts at the same offsets: the same messages get the same token, and the table drops the
 duplicates.
 
-    offset 100, metadata "unproxy-batches-1 150 230"    all before 100 is in the sink; 100 to 149 and 150 to 229 may be
+    offset 100, metadata "unproxy-batches-1 150 230"
+
+means that all messages before 100 are written, and that the batches 100 to 149 and 150 to 229 may be written.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _DIGITS_MAX = 19
 
 
 class Plan(NamedTuple):
-    """The offset up to which a partition is written, and the ends of the batches that may be written, too."""
+    """The offset before which a partition is written, and the ends of the next batches, which may be written, too."""
 
     written: int
     ends: tuple[int, ...] = ()
@@ -34,7 +36,10 @@ class Plan(NamedTuple):
 
     @classmethod
     def read(cls, offset: int, metadata: str | None) -> Plan | None:
-        """Return the plan of a committed offset; None if nothing is committed."""
+        """Return the plan in a committed offset and its metadata; None if nothing is committed.
+
+        Metadata that is not a valid plan is ignored: the plan then has no ends.
+        """
         if offset < 0:
             return None
         mark, *words = (metadata or "").split(" ")

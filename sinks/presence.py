@@ -1,9 +1,10 @@
-"""The check whether rows that a table accepted are stored.
+"""A check of whether the rows of an insert are stored, although ClickHouse reported success.
 
 ClickHouse stores a token before it puts the rows in place: a write and a rename, some 60 µs apart. If it is killed
-between the two, it takes the next insert with this token for a duplicate, drops it and reports success. Tokens also
-expire: they are kept for a month and a limited number of inserts, and are not synced to disk. The sink therefore checks
-before and after it repeats an insert. Other inserts are not checked, because the check decodes the keys of the rows.
+between the two, it takes the next insert with this token for a duplicate, drops it and reports success. Tokens are
+also lost: they are kept for a month and a limited number of inserts, and are not synced to disk. The sink therefore
+checks before and after it repeats an insert. It does not check the first try of an insert, because the check takes the
+time to decode the keys of all rows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from clickhouse_connect.driver.client import Client
 from schemas.ddl import VERSIONS, identity, quoted
 
 KEYS_MAX = 5_000
-"""Number of rows per query."""
+"""Largest number of keys in a query."""
 
 UNREADABLE = frozenset(
     (
@@ -42,7 +43,7 @@ Key = tuple[str, ...]
 
 
 def all_there(client: Client, database: str, table: str, rows: Sequence[bytes]) -> bool:
-    """Return whether each of these rows is in the table, in this version or a later one. Raises ClickHouseError."""
+    """Return whether each of these rows is in the table, in the same or a later version. Raises ClickHouseError."""
     wanted = _versions_by_key(table, rows)
     return all(_found(client, f"{quoted(database)}.{quoted(table + VERSIONS)}", table, some) for some in _some(wanted))
 
@@ -68,7 +69,8 @@ def _versions_by_key(table: str, rows: Sequence[bytes]) -> dict[Key, int]:
         try:
             decoded = decoder.decode_lines(piece)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            # ClickHouse parses more than this decoder. The other rows of the batch suffice, as an insert is atomic.
+            # ClickHouse accepts rows that this decoder cannot read. The other rows of the batch suffice, because an
+            # insert is atomic.
             continue
         for row in decoded:
             key = tuple(getattr(row, column) for column in columns)

@@ -1,4 +1,4 @@
-"""Dead letters (rejects), both ways: messages of the topic as rows of the Rejects table, and messages that the sink rejects."""
+"""Dead letters (rejects): their conversion to rows of the table Rejects, and a producer for the rejects topic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes
         Dialect=texts.get("dialect", ""),
         Device=texts.get("device", ""),
         RawBase64=base64.b64encode(raw).decode("ascii"),
-        # The timestamp is part of it because offsets restart when the topic is recreated.
+        # The timestamp is part of the ID because a recreated topic has the same offsets again.
         RecordId=texts.get(RECORD_ID) or f"{place}@{timestamp_ms}",
     )
     return msgspec.json.encode(row)
@@ -53,7 +53,7 @@ def as_rows(raw: confluent_kafka.Message, rejects_topic: str) -> Message:
 
 
 class RejectsProducer:
-    """A producer of messages that cannot be stored, to the rejects topic."""
+    """A Kafka producer that sends messages that cannot be stored or delivered to the rejects topic."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._topic = topic
@@ -61,9 +61,9 @@ class RejectsProducer:
         self._producer: Producer | None = None
 
     def send(self, raw: bytes, detail: str, record_id: str) -> None:
-        """Send one message and wait until Kafka has it. Raises SinkBusy on failure.
+        """Send one message and wait until Kafka has acknowledged it. Raises SinkBusy on failure.
 
-        A process that crashes before the answer sends the message again, with the same identity.
+        A process that crashes before the acknowledgement later sends the message again, with the same `record_id`.
         """
         if self._producer is None:
             self._producer = Producer(
@@ -95,5 +95,5 @@ class RejectsProducer:
             raise SinkBusy(f"topic {self._topic} does not take a refused message: {failures[0]}")
 
     def close(self) -> None:
-        """Drop the producer; everything sent is acknowledged already."""
+        """Drop the producer; Kafka has acknowledged all messages already."""
         self._producer = None

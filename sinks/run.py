@@ -16,9 +16,9 @@ from sinks.metrics import served_pages
 
 
 def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:
-    """Carry rows from Kafka into the ClickHouse of these settings until `stop` is set.
+    """Write rows from Kafka to the ClickHouse server of these settings until `stop` is set.
 
-    `started` gets the loop before it runs, to read its counters from another thread.
+    `started` is called with the loop before it runs, so that another thread can read its counters.
     """
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:

@@ -1,4 +1,4 @@
-"""A thread that hands rows or alerts to their destination and retries what fails."""
+"""The base of the threads that write rows or send alerts to a destination and retry after failures."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from common.throttle import Throttle
 
 WARN_SECS = 10.0
-"""Shortest interval between two log entries about errors."""
+"""Shortest interval, in seconds, between two log entries about errors."""
 
 
 class SendingThread(threading.Thread):
-    """The state of such a thread that other threads read."""
+    """A thread that writes rows or sends alerts, and its state, which other threads read."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.failing_since: float | None = None
         """Monotonic time since which the current write or alert fails; None if it does not."""
         self.failed_at = float("-inf")
-        """Monotonic time of the last failed try."""
+        """Monotonic time of the last failed try; minus infinity if no try has failed."""
         self.failure: BaseException | None = None
         """Unexpected exception that ended the thread."""
         self._throttle = Throttle(WARN_SECS)

@@ -2,7 +2,7 @@
 
 The offsets of a batch are committed after its insert, never before. Messages whose rows the sink cannot store go to the
 rejects topic; the rest of the batch is written. All other errors (unreachable, busy, table missing) are retried with
-growing pauses: nothing is dropped.
+growing pauses; no rows are dropped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 PAUSE_SECS_FIRST = 0.2
 
 REFUSED_IN_A_ROW_MAX = 100
-"""Number of messages refused without a write in between after which the sink stops: the rows are then not the cause."""
+"""Number of messages refused in a row, without a successful write in between, after which the sink stops.
+
+So many refusals have another cause than the rows.
+"""
 
 
 class Refusal(NamedTuple):
@@ -80,7 +83,7 @@ class Writer(SendingThread):
 
     @property
     def retries(self) -> int:
-        """Number of writes postponed."""
+        """Number of failed writes that were postponed."""
         return self.counts.retries.total()
 
     def hand_over(self, batch: Batch) -> None:
@@ -102,14 +105,14 @@ class Writer(SendingThread):
         return sum((Counter({self._tables[batch.topic]: batch.rows}) for batch in held), Counter())
 
     def abandon(self, topic: str, partition: int) -> None:
-        """Abandon the batches of a partition that another sink reads again."""
+        """Stop writing the batches of a partition that is now assigned to another sink, which reads them again."""
         with self._changed:
             for batch in self._held:
                 if (batch.topic, batch.partition) == (topic, partition):
                     batch.abandoned = True
 
     def stop(self) -> None:
-        """Begin to stop; batches that are not written stay uncommitted."""
+        """Ask the thread to end, without waiting; batches that are not written stay uncommitted."""
         self._stopping.set()
         self._batches.put(None)
 
@@ -178,15 +181,16 @@ class Writer(SendingThread):
 
 
 def write(sink: Sink, table: str, batch: Batch, *, again: bool = False) -> list[Refusal]:
-    """Write the batch whole; if its rows are refused, halve it until the refused messages are isolated. Return these.
+    """Write a batch and return the messages whose rows were refused. Raises SinkBusy and SinkRefused.
 
-    Each part has its own token, so that a repetition after a crash adds nothing.
+    If rows are refused, the batch is halved until the refused messages are isolated. Each part has its own token, so
+    that a repetition after a crash adds no rows.
     """
     return _write(sink, table, batch, (batch.start, batch.next_offset, batch.messages), again)
 
 
 def _write(sink: Sink, table: str, batch: Batch, part: tuple[int, int, list[Message]], again: bool) -> list[Refusal]:
-    """Write messages of a batch, with the range of offsets that they cover."""
+    """Write a part of a batch: the first offset and the end offset that it covers, and its messages."""
     start, end, messages = part
     rows = [message.value for message in messages if message.value]
     if not rows:

@@ -75,7 +75,7 @@ class Message(NamedTuple):
     offset: int
     """Offset in the input partition; increases."""
     logged_ms: int
-    """The log's timestamp, milliseconds since 1970; 0 without a log, where only the events' times count."""
+    """The log's timestamp, milliseconds since 1970; 0 without a log. Then only the events' times count."""
     key: bytes
     """Name of the device."""
     value: bytes
@@ -86,13 +86,13 @@ class Message(NamedTuple):
     seq: int = 0
     """Sequence number of the first line, counted per device, dialect and sensor; 0 for unnumbered lines."""
     lines: int = 1
-    """Sequence numbers that the message covers."""
+    """Number of sequence numbers that the message covers, from `seq` on."""
     keyed: bool = False
     """All lines belong to the device in the key: the publisher's key overrides the device names in the lines."""
     claims: str = ""
-    """What the grant of the sender allows it to report (`schemas.topics.CLAIMS`); "" without a grant."""
+    """Value of the header `schemas.topics.CLAIMS`: what the sender's grant allows it to report; "" without a grant."""
     foreign_clock: bool = False
-    """The sender reports on several devices: its times advance a device's clock at most to the log's timestamp."""
+    """The sender reports on several devices, so its times advance a device's clock to the log's timestamp at most."""
 
     @classmethod
     def read(
@@ -107,7 +107,7 @@ class Message(NamedTuple):
 
 
 class Pipeline:
-    """State and rules of one input partition."""
+    """Correlation of one input partition: its devices with their state, and the rules that apply to them."""
 
     def __init__(
         self, settings: CorrelationSettings, policy: Policy | None = None, parsers: Mapping[str, Dialect] | None = None
@@ -124,7 +124,8 @@ class Pipeline:
         self._handlers, self._table = self.correlator.handlers, self.correlator.table
         self._changed: dict[str, Device] = {}
         self.current_line: MutableSequence[int] = [NO_LINE]
-        """A single item: the index of the line being read. A worker replaces it with storage that outlives the process."""
+        """One item: the index of the line that is being read, else `NO_LINE`. A worker replaces the list with storage that
+        outlives the process."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Restore the state of devices from all of their entries, in any order."""
@@ -140,9 +141,9 @@ class Pipeline:
         return self.store.checkpoint()
 
     def take(self, message: Message, refused: Refused | None = None) -> None:
-        """Process one message; reject its lines in `refused` without parsing.
+        """Process one message. The lines that `refused` names are rejected without parsing.
 
-        A message that is already in the state has no effect.
+        A device whose state already includes the message ignores it.
         """
         self.policy.logged_ms = message.logged_ms
         if message.dialect == TICK_DIALECT and message.value in _TICKS:
@@ -159,7 +160,7 @@ class Pipeline:
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
         current_line = self.current_line
-        # The line's index is stored before the line is read: if reading ends the process, the index identifies the line.
+        # The index is stored before the line is read: if reading the line ends the process, the index identifies the line.
         for current_line[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
@@ -174,7 +175,10 @@ class Pipeline:
     def _rows(
         self, home: Device, split: Callable[[bytes], list[bytes]], message: Message, lines: Iterable[bytes]
     ) -> list[bytes]:
-        """Split each export's envelope into its rows; reject a line on which `split` raises an exception."""
+        """Return the rows of each line, as `split` takes its envelope apart; reject a line on which `split` raises an exception.
+
+        A line above `LINE_BYTES_MAX` is returned whole.
+        """
         rows: list[bytes] = []
         for line in filter(None, lines):
             try:
@@ -184,7 +188,10 @@ class Pipeline:
         return rows
 
     def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
-        """Reject the refused lines without parsing; yield an empty line for each, so that the other lines keep their indices."""
+        """Yield the lines, with an empty one in place of each line in `refused`, which is rejected without parsing.
+
+        The other lines therefore keep their indices.
+        """
         for number, line in enumerate(lines):
             if number in refused.lines:
                 reject = Reject(Reason.STOPS_WORKER, refused.detail, line)
@@ -198,7 +205,7 @@ class Pipeline:
         return self.emitter.drain()
 
     def finish(self) -> None:
-        """Decide all waiting connections and emit all rows and alerts, as at the end of a recording."""
+        """Decide everything that waits, and emit all rows and alerts, as at the end of a recording."""
         for device in self.devices.values():
             self._finish(device)
             self.store.changed[device.name] = device
@@ -210,7 +217,7 @@ class Pipeline:
         self.emitter.publish_all(device)
 
     def book(self) -> dict[str, int]:
-        """Return the counts of all devices: what was read, and what it became. An entry that is 0 is left out."""
+        """Return the counts of all devices by entry (`streams.model.counters`), without those that are 0, except `waiting`."""
         total = Counters()
         for device in self.devices.values():
             total.merge(device.state.counts)
@@ -224,7 +231,10 @@ class Pipeline:
         return {entry: count for entry, count in total.items() if count} | {entry_of(Count.WAITING): waiting}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:
-        """Complete a message for one device: update presence, offset and counts; emit rows and alerts."""
+        """Complete a message for one device: update presence, offset and counts; emit rows and alerts.
+
+        `seq` is the number of the message's first line, 0 if the numbers are not the device's.
+        """
         state = device.state
         if device.times or seq:
             received = Received(seq, message.lines, 0, 0, message.logged_ms)
@@ -247,6 +257,10 @@ class Pipeline:
         self.store.changed[device.name] = device
 
     def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
+        """Parse one line, then apply its event to the device that it is about, or count it as ignored, or reject it.
+
+        `home` is the device of the message's key.
+        """
         if dialect is None or len(line) > LINE_BYTES_MAX:
             parsed: Parsed = _unread(message, line)
         else:
@@ -286,9 +300,12 @@ class Pipeline:
             self._ignore(device, parsed, 0 if own else message.logged_ms * 1000, is_network_sensor=is_network_sensor)
 
     def _ignore(self, device: Device, ignored: Ignored, logged: Micros, *, is_network_sensor: bool) -> None:
-        """Count a line that is no event; its time still counts. `logged` is 0 for a line of the device itself."""
+        """Count a line without an event. Its time still advances the device's clock and counts as activity.
+
+        `logged` is the log's time in microseconds; 0 for a line that the device itself sent.
+        """
         device.state.counts.count(entry_of(_IGNORED, ignored.kind))
-        if ignored.at and device.name:  # Headings and a program's own messages lack a time or a device.
+        if ignored.at and device.name:  # Headings, and messages of a program about itself, have no time or no device.
             device.times.append(ignored.at)
             if is_network_sensor:
                 self._table.see_sensor(device, ignored.at)
@@ -304,7 +321,7 @@ class Pipeline:
         return home
 
     def _begin(self, device: Device, home: Device, message: Message) -> bool:
-        """Prepare a device for the lines of a message; return False if the message is already in the device's state."""
+        """Prepare a device for the lines of a message; return False if the device's state already includes the message."""
         if message.offset <= device.state.offset:
             return False
         self._change(device, home, message)
@@ -322,7 +339,7 @@ class Pipeline:
         return known or Device(name)
 
     def _reject(self, device: Device, home: Device, message: Message, reject: Reject) -> None:
-        """Count a reject and emit it without logins and with what a replay needs."""
+        """Count a reject and emit it with logins masked, and with the dialect, key and claims that a replay needs."""
         device.state.counts.count(entry_of(Count.REJECTED, reject.reason))
         detail, raw = without_logins(reject.detail), masked(reject.raw)
         self.emitter.output.rejects.append(
@@ -330,7 +347,10 @@ class Pipeline:
         )
 
     def _change(self, device: Device, home: Device, message: Message) -> None:
-        """Register a device when a line refers to it; a bare message key registers none."""
+        """Mark a device as changed by the current message; register it if it is unknown.
+
+        Called only for a line or for a numbered message, so a message key alone registers no device.
+        """
         if device.name not in self.devices:
             if len(self.devices) >= self._devices_max:
                 self._evict_devices(home)
@@ -338,11 +358,11 @@ class Pipeline:
         self.devices[device.name] = self._changed[device.name] = device
 
     def _evict_devices(self, home: Device) -> None:
-        """Evict devices to make room: devices that are not established first, among them the longest quiet first.
+        """Evict devices to make room: first those that are not established (`_worth`), and the longest quiet ones first.
 
         A flood of invented names therefore evicts invented names. Many devices are evicted at once, because finding one costs
-        as much as finding all. Waiting connections of an evicted device are decided first. Its counts move to the device
-        without a name.
+        as much as finding all. What waits on an evicted device is decided and emitted. Its counts move to the device without
+        a name.
         """
         spared = {"", home.name, *self._changed}
         room = len(self.devices) - self._devices_max + self._devices_max // DEVICES_EVICTED_SHARE
@@ -358,13 +378,16 @@ class Pipeline:
         self.store.changed[""] = book
 
     def _may_report_verdicts(self, message: Message) -> bool:
-        """Return whether verdicts and modes in a message count."""
+        """Return whether verdicts and modes in a message are accepted: by the sender's grant, else by the settings."""
         if message.claims:
             return message.claims == CLAIMS_VERDICTS
         return self.policy.accepts_verdicts(message.dialect, message.sensor)
 
     def _device(self, key: bytes) -> Device:
-        """Return the device of a message key; for an invalid name the device without a name, whose lines name their device."""
+        """Return the device of a message key. For an invalid or missing key, return the device without a name.
+
+        The lines of such a message must name their device themselves.
+        """
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
         known = self.devices.get(name)
         if known is None and device_name_problem(name):
@@ -372,6 +395,7 @@ class Pipeline:
         return known or Device(name)
 
     def _tick(self, message: Message) -> None:
+        """Pass the tick's log time on to the devices for which something is due; emit what follows from it."""
         for device in self._quiet(message.logged_ms):
             state = device.state
             if message.offset <= state.offset:
@@ -386,6 +410,7 @@ class Pipeline:
                 self._emit(device, state.event_time + passed if passed < KEPT else LATEST)
 
     def _end(self, message: Message) -> None:
+        """Publish all alerts that wait, as the tick ends a recording (`schemas.topics.END`)."""
         for device in self.devices.values():
             if device.dirty_alerts and message.offset >= device.state.offset:
                 device.state.offset = message.offset
@@ -409,7 +434,7 @@ class Pipeline:
 
 
 def _worth(device: Device) -> tuple[bool, int, Micros, str]:
-    """Return the eviction order of a device, lowest first. Without a log only the device's own clock counts."""
+    """Return the sort key for eviction; the lowest is evicted first. Without a log, the device's own clock decides."""
     state = device.state
     return state.is_established, state.logged_ms, state.event_time, device.name
 
@@ -443,7 +468,7 @@ def _refused(message: Message, line: bytes) -> Reject:
 
 
 def _giving(reject: Reject) -> Dialect:
-    """Return a dialect that gives this reject for every line."""
+    """Return a dialect that rejects every line with this reject."""
     return Dialect("", lambda _: reject, lambda _: 0, lambda _: "", "", "", lambda _: False)
 
 

@@ -1,16 +1,17 @@
 """Quarantine: rejection of messages on which workers died twice, so that such a message cannot block its partition.
 
 A death counts when a process ends while it reads a message (`at_hand.py`), whatever the cause. The worker registers the
-death at its next start (`deaths.py`), before it joins its consumer group. Each worker requests the deaths in a partition
-before it reads the partition's first message. All workers therefore know all deaths, even after the loss of a disk.
+death in Kafka at its next start (`deaths.py`, with the limits of this register), before it joins its consumer group. Each
+worker requests the deaths in a partition from Kafka before it reads the partition's first message. The deaths are therefore
+known to all workers, even after the loss of a disk.
 
-    deaths at an offset   treatment of the message
-    0 or 1                read as usual
-    2 or more             lines at which workers died are rejected; all others are read
-    at three lines        rejected as a whole; also when one of 2 or more deaths was outside of the lines
+    deaths at an offset                                      treatment of the message
+    0 or 1                                                   read as usual
+    2 or more                                                the lines at which workers died are rejected, all others are read
+    2 or more, one outside of the lines or at three lines    the whole message is rejected
 
-A message with a rejected part ends its batch and is committed at once, so that the next such message starts without any
-state of this one.
+A message with a rejected part ends its batch and is committed at once. If the next message ends the worker, the rejected
+message is therefore not read again.
 """
 
 from __future__ import annotations

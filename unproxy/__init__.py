@@ -1,1 +1,1 @@
-"""The command line, and `unproxy up`, which runs sensors, worker and sink on one machine."""
+"""The command line; `unproxy.wiring` connects producers, streams and sinks for it."""

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-# Python puts the current folder first: a psutil.py there would be run. It stays where this package itself lies in it.
+# Python puts the current folder first in sys.path, so a psutil.py there would be imported. Remove the folder, unless it
+# contains this package.
 if not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
     del sys.path[0]
 

@@ -1,7 +1,7 @@
-"""The command line: `unproxy VERB …`. Data goes to stdout, messages to stderr.
+"""The command line: `unproxy COMMAND …`. Data goes to stdout, messages to stderr.
 
 Exit codes: 0 done, 1 failed, 2 called wrongly (one line states what to do), 130 ended by Ctrl-C.
-A verb imports its own command module only, and that imports heavy modules inside its functions.
+Only the module of the requested command is imported; it imports heavy modules inside its functions.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def front_door(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
-    """Which process on which device really talked to which destination, through which proxy, and was it allowed."""
+    """Show which process on which device connected to which destination, through which proxy, and whether it was allowed."""
     del version
     context.obj = State(config=config, verbose=verbose)
 
@@ -71,14 +71,14 @@ def main() -> None:
     guard()
     # Rows, logs and state show what people did: only the owner may read the files that a command creates.
     os.umask(0o077)
-    # Nor do Python processes that a library starts (multiprocessing) import from the current folder.
+    # Python processes that a library starts (multiprocessing) must not import from the current folder, either.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         code = run(sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has ended (`| head`): nothing more can be written, nor at exit.
+        # The reader of stdout has ended (`| head`), so nothing more can be written, not even at exit.
         _write_no_more()
         code = 0
     except OSError as error:
@@ -99,7 +99,7 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except SystemExit as leaving:
-        # typer turns a broken pipe into SystemExit; main ends quietly for it.
+        # typer turns a broken pipe into SystemExit; `main` must get the original error.
         if isinstance(leaving.__context__, BrokenPipeError):
             raise leaving.__context__ from None
         raise
@@ -119,7 +119,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _write_no_more() -> None:
-    """Discard what stdout still buffers; Python would try to write it again at exit."""
+    """Discard the text that stdout still buffers, which Python would otherwise try to write at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -129,7 +129,7 @@ def _report_error(message: str) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """Return the message of an error; for a wrong option with the command that lists the options."""
+    """Return the message of an error; for a wrong option, add the command that lists the options."""
     if not isinstance(error, typer.BadParameter) and not hasattr(error, "format_message"):
         return str(error)
     context = getattr(error, "ctx", None)

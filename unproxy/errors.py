@@ -1,24 +1,24 @@
-"""What ends a command without a stack trace.
+"""Errors that end a command with a message instead of a stack trace.
 
-Fixable     you can fix this: arguments, settings, a folder in use (exit 2); so are SettingsError and EmbeddedError
-Failed      the work was done and went wrong, or something needed is away (exit 1)
-├── KafkaAway   no Kafka answers; a command that follows it waits
-└── Damaged     part of a recorded file could not be read; everything else was
+Fixable     the user can fix this: arguments, settings, a folder in use (exit 2); so are SettingsError and EmbeddedError
+Failed      the work failed, or a service that it needs is unreachable (exit 1)
+├── KafkaAway   no Kafka answers; `unproxy alerts --follow` waits instead of ending
+└── Damaged     part of a recorded file could not be read; everything else was read
 """
 
 from __future__ import annotations
 
 
 class Fixable(Exception):
-    """Called wrongly; the message states where, what was expected and what to do."""
+    """The user called the command wrongly; the message states where, what was expected and what to do."""
 
 
 class Failed(Exception):
-    """Could not be done; the message states what went wrong and what to do."""
+    """The work failed; the message states what went wrong and what to do."""
 
 
 class KafkaAway(Failed):
-    """No Kafka answers; the message states where, and what to do."""
+    """No Kafka answers; the message states the address, and what to do."""
 
 
 class Damaged(Failed):

@@ -1,4 +1,4 @@
-"""Source of the generated pydantic models: one class for each contract. `unproxy.reference` writes the files."""
+"""Makes the source of the generated pydantic models: a class for each contract. `unproxy.reference` writes the files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODULES = {
     **dict.fromkeys(("IndicatorBase", "SuppressionBase", "Micros", "OptionalMicros"), _INDICATORS),
     **dict.fromkeys(("Contract", "Time"), _ROWS),
 }
-"""Where the bases and types of the models are defined."""
+"""The module in which each base and type of the models is defined."""
 _BASES = {"Indicator": "IndicatorBase", "Suppression": "SuppressionBase"}
 _WIDTH = 120
 _TYPES: Mapping[type, str] = {

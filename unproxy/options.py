@@ -1,4 +1,4 @@
-"""What all commands share: the global options, how they were called, the examples below each help text."""
+"""Code of all commands: the global options, common options, times, and the examples at the end of each help text."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 DATA_FOLDER = Path(".unproxy")
-"""Where `up` keeps everything without --data."""
+"""Data folder of `up` without --data."""
 SAMPLE = (
     "suricata:unproxy/samples/dev-a.eve.json.gz suricata:unproxy/samples/dev-b.eve.json.gz "
     "suricata:unproxy/samples/dev-c.eve.json.gz sockets:unproxy/samples/sockets.jsonl.gz"
 )
-"""The sample that ships with the project, as a person writes it in the project's folder."""
+"""The sample that ships with the project, as arguments of a command that runs in the project's folder."""
 
 
 class Shape(StrEnum):
-    """How lines are written."""
+    """Format of a command's output lines."""
 
     TEXT = "text"
     JSONL = "jsonl"
@@ -65,21 +65,21 @@ RawCsvOption = Annotated[
 
 @dataclass(frozen=True)
 class State:
-    """The options before the verb."""
+    """The global options, which precede the name of the command."""
 
     config: Path | None = None
     verbose: bool = False
 
     @cached_property
     def settings(self) -> Settings:
-        """Return the effective settings. Raises SettingsError."""
+        """The effective settings. Raises SettingsError."""
         from schemas.settings_file import load
 
         return load(self.config)
 
 
 def state_of(context: typer.Context, *, service: bool = False) -> State:
-    """Return the options before the verb; set up logging. `service` is for a command that runs until SIGTERM or Ctrl-C."""
+    """Set up logging and return the global options. `service` is for a command that runs until SIGTERM or Ctrl-C."""
     from unproxy import telemetry
 
     state = context.obj
@@ -90,7 +90,10 @@ def state_of(context: typer.Context, *, service: bool = False) -> State:
 
 @contextmanager
 def stop_asked() -> Iterator[Event]:
-    """Yield an event that Ctrl-C and SIGTERM set, for waits inside librdkafka, where an exception would crash the process."""
+    """Yield an event that Ctrl-C and SIGTERM set, instead of the exception that Ctrl-C raises otherwise.
+
+    It is for waits inside librdkafka, where an exception would crash the process.
+    """
     stop = Event()
     before = {wanted: signal.signal(wanted, lambda *_: stop.set()) for wanted in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -101,14 +104,15 @@ def stop_asked() -> Iterator[Event]:
 
 
 def utc_time(option: str, given: str) -> str:
-    """Return a time as ClickHouse parses it; "" for none."""
+    """Return the time given in an option, as ClickHouse parses it; "" for "". Raises BadParameter with the option's name."""
     return as_iso(_moment(option, given))
 
 
 def span_of(first: str, since: str, last: str, until: str, now: datetime | None = None) -> tuple[Micros, Micros]:
-    """Return two times as given on the command line, 0 for none. Raises BadParameter with the option's name.
+    """Return the two times given in the options `first` and `last`, in microseconds since 1970; 0 for "".
 
-    `now` is the moment that times of day and spans of time are reckoned from.
+    Times of day, and spans such as 1h, count back from `now`. Raises BadParameter with the option's name if a time is
+    invalid, or if the second one is not later.
     """
     begin = _moment(first, since, now=now)
     end = _moment(last, until, begin, now)
@@ -118,7 +122,7 @@ def span_of(first: str, since: str, last: str, until: str, now: datetime | None 
 
 
 def as_iso(at: Micros) -> str:
-    """Return a time as ClickHouse parses it; "" for none."""
+    """Return a time as ClickHouse parses it; "" for 0."""
     from schemas.clock import iso_micros
 
     return iso_micros(at) if at else ""
@@ -139,7 +143,7 @@ def _moment(option: str, given: str, after: Micros = 0, now: datetime | None = N
 
 
 def program() -> str:
-    """Return how this program is called here, for commands to paste."""
+    """Return the command that starts this program from the current folder, for examples that the user can paste."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py" or called.name != "unproxy":
         found = shutil.which("unproxy")
@@ -160,6 +164,6 @@ def _short(path: Path) -> str:
 
 
 def example(*lines: str) -> str:
-    """Return the end of a help text: a command to paste."""
+    """Return the end of a help text: example commands that the user can paste."""
     name = program()
     return "\n".join(["\b", "Example:", *(f"  {name} {line}" for line in lines)])

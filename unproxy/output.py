@@ -1,13 +1,13 @@
-r"""What leaves this program: text that cannot steer a terminal, CSV that a spreadsheet does not run.
+r"""Safe output: text that cannot control a terminal, and CSV without formulas that a spreadsheet would evaluate.
 
-Device names, URLs, process names, feeds and server answers hold whatever their author wants. `guard` replaces sys.stdout
+The authors of device names, URLs, process names, feeds and server answers may be attackers. `guard` replaces sys.stdout
 and sys.stderr once, when the command line starts, so that no command can forget to escape:
 
 text, on stdout and stderr      is for people: always escaped, on a terminal or not
-sys.stdout.buffer               is data for programs: exact, except on a terminal, where it is escaped too
+sys.stdout.buffer               is data for programs: unchanged, except on a terminal, where it is escaped, too
 
 A control character becomes its JSON escape (`\u001b`), so a JSON line keeps its meaning. This program's own colours and
-cursor movements go to the stream `below`, whose data must pass `printable` first.
+cursor movements are written to the stream that `below` returns. Other text must pass `printable` before.
 """
 
 from __future__ import annotations
@@ -26,28 +26,31 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FORMULA_STARTS = "=+-@\t\r"
-"""First characters that make a spreadsheet run a cell (OWASP, CSV injection)."""
+"""First characters by which a spreadsheet takes a cell for a formula (OWASP, CSV injection)."""
 
 NOTIFY_SECS = 2.0
-"""Shortest interval between two reports of a command's progress."""
+"""Shortest interval, in seconds, between two reports of a command's progress."""
 
 _LINE = re.compile(r"[^\n]+")
 
 
 def printable(text: str) -> str:
-    """Escape every character that is not printable: control, format (bidi, zero width), separator, surrogate."""
+    """Return a text in which each character that is not printable is escaped.
+
+    These are control, format (bidi, zero width), separator and surrogate characters.
+    """
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def printable_lines(text: str) -> str:
-    """Escape likewise, but keep line feeds."""
+    """Return a text escaped as by `printable`, except for its line feeds."""
     return _LINE.sub(lambda line: printable(line.group()), text)
 
 
 def printable_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Escape likewise UTF-8 that comes in pieces."""
+    """Yield chunks of UTF-8 text, escaped as by `printable_lines`; a chunk may end within a character."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     for chunk in chunks:
         yield printable_lines(decoder.decode(chunk)).encode()
@@ -55,7 +58,7 @@ def printable_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def printable_json(line: bytes) -> bytes:
-    """Escape likewise one line of JSON, which stays exact: outside of strings it is ASCII."""
+    """Return a line of JSON escaped as by `printable`. Its meaning is the same: only strings have such characters."""
     return line if line.isascii() and b"\x7f" not in line else printable(line.decode()).encode()
 
 
@@ -65,7 +68,7 @@ def notify(message: str) -> None:
 
 
 def colored(text: str, color: str, *, err: bool = False) -> None:
-    """Write a line in a color; plain where stdout (stderr with `err`) is not a terminal."""
+    """Write a line to stdout, or to stderr with `err`, in a color if that is a terminal."""
     stream = sys.stderr if err else sys.stdout
     line = printable_lines(text)
     file = below(stream)
@@ -74,14 +77,14 @@ def colored(text: str, color: str, *, err: bool = False) -> None:
 
 
 def below(stream: TextIO) -> TextIO:
-    """Return the stream that does not escape, for this program's own sequences."""
+    """Return the stream under `stream` that does not escape, for this program's own control sequences."""
     stream.flush()
     return stream.unguarded if isinstance(stream, _Guarded) else stream
 
 
 def guard() -> None:
-    """Escape whatever this process writes to stdout and stderr from now on."""
-    # A stream that was closed before the start is None.
+    """Escape everything that this process writes to stdout and stderr from now on."""
+    # A stream is None if it was closed before the start.
     if sys.stdout is not None:
         sys.stdout = _Guarded(sys.stdout)
     if sys.stderr is not None:
@@ -89,7 +92,7 @@ def guard() -> None:
 
 
 class _Guarded(io.TextIOWrapper):
-    """Text is escaped; on a terminal what is written to `buffer` is, too."""
+    """A stream that escapes text; on a terminal it also escapes the bytes that are written to `buffer`."""
 
     def __init__(self, stream: TextIO) -> None:
         on_terminal = stream.isatty()
@@ -110,7 +113,7 @@ class _Guarded(io.TextIOWrapper):
 
 
 class _Terminal(io.RawIOBase):
-    """A terminal as a binary stream: UTF-8 in, escaped text out, in the terminal's own encoding."""
+    """A terminal as a binary stream: it takes UTF-8 and writes it escaped, in the terminal's encoding."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
@@ -133,24 +136,24 @@ class _Terminal(io.RawIOBase):
 
 
 def without_formula(cell: str) -> str:
-    """Make a text cell that a spreadsheet would run a text, with an apostrophe in front."""
+    """Return a cell with an apostrophe in front if a spreadsheet would take it for a formula, otherwise unchanged."""
     return f"'{cell}" if cell.startswith(tuple(FORMULA_STARTS)) else cell
 
 
 def with_formula(cell: str) -> str:
-    """Undo `without_formula`."""
+    """Return the cell that `without_formula` got: without the apostrophe that it added."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(tuple(FORMULA_STARTS)) else cell
 
 
 def without_formulas(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Do so with every text cell of ClickHouse's CSV, in pieces as it comes.
+    """Apply `without_formula` to each text cell of ClickHouse's CSV, and yield the changed chunks.
 
-    ClickHouse quotes text and times, whatever the delimiter, and leaves numbers bare: a negative number stays a number.
+    ClickHouse quotes text and times, with any delimiter, but not numbers: negative numbers are not changed.
     """
     starts = FORMULA_STARTS.encode()
     in_quotes = False
-    at_cell = True  # the next quote opens a cell; after a closing quote it would be a doubled one
-    opened = False  # nothing came yet since the quote that opened this cell
+    at_cell = True  # whether a quote would open a cell; directly after a closing quote it is part of a doubled quote
+    opened = False  # whether the quote that opened the current cell was the last byte
     for chunk in chunks:
         pieces: list[bytes] = []
         for number, piece in enumerate(chunk.split(b'"')):

@@ -1,4 +1,4 @@
-"""Recorded lines as the messages that a producer would have made of them."""
+"""Groups recorded lines into the messages that a producer would have made of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from producers.sources.source import Line
 
 GROUPS_MAX = 1_000
-"""Devices whose lines wait for company."""
+"""Largest number of devices with an open message; for another one, the oldest message is closed."""
 
 
 class Grouping:
-    """Lines that wait for company."""
+    """Groups consecutive lines of one device and dialect into messages of at most `lines_max` lines."""
 
     def __init__(self, lines_max: int) -> None:
         self._lines_max = lines_max

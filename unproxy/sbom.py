@@ -2,7 +2,8 @@
 
     python -m unproxy.sbom FILE [PYTHON]
 
-describes the environment of PYTHON, without it this one. cyclonedx-bom lists the packages; the jars are added here.
+describes the environment of the interpreter PYTHON, by default of the current one. cyclonedx-bom lists the packages;
+this module adds the jars.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SCHEMA = "1.6"
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the bill of materials to the file."""
     file, python = Path(sys.argv[1]), (sys.argv[2:] or [sys.executable])[0]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(bill_of_materials(python), indent=1) + "\n", encoding="utf-8")
@@ -28,13 +29,13 @@ def main() -> None:
 
 
 def bill_of_materials(python: str) -> dict[str, Any]:
-    """Return what the environment of this interpreter is made of; the same environment gives the same."""
+    """Return the bill of materials of an interpreter's environment; the same environment has the same bill."""
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml")]
     command += ["--output-reproducible", "--spec-version", SCHEMA, python]
     bom: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     jars = [_jar(name, digest) for name, digest in digests().items()]
     bom["components"] += jars
-    # The wheel does not hold them: `unproxy up` fetches them, all for the program itself.
+    # The wheel does not contain the jars. `unproxy up` fetches them, so the program itself depends on all of them.
     bom["dependencies"] += [{"ref": jar["bom-ref"]} for jar in jars]
     (root,) = (one for one in bom["dependencies"] if one["ref"] == bom["metadata"]["component"]["bom-ref"])
     root["dependsOn"] = [*root.get("dependsOn", ()), *(jar["bom-ref"] for jar in jars)]

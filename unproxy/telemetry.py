@@ -1,4 +1,4 @@
-"""Logging for every command: one line an event on stderr, facts as key=value behind a constant message."""
+"""Logging of all commands: one line per event on stderr, with a constant message and facts as key=value."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _CHATTY = ("aiokafka", "faust", "mode", "kafka", "urllib3", "clickhouse_connect"
 
 
 class FieldsFormatter(logging.Formatter):
-    """Time, level, room, message and its facts."""
+    """Formats a log record: time, level, logger, message and facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as one line, and below it the stack if there is one."""
+        """Return a record as one line; the stack trace follows if there is one."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = [f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _STANDARD]
         head = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {record.getMessage()}"
         line = printable(" ".join([head, *facts]))
-        # Indented, so that no line of an error's text looks like a record.
+        # The stack trace is indented, so that no line of an error's text looks like a record.
         return f"{line}\n{indent(self.formatException(record.exc_info), '  ')}" if record.exc_info else line
 
 
@@ -32,7 +32,10 @@ def _value(value: object) -> str:
 
 
 def set_up(*, service: bool, verbose: bool = False) -> None:
-    """Log to stderr: a service logs its work, a command only what is unexpected."""
+    """Set up logging to stderr: a service logs its work (info), other commands only unexpected events (warning).
+
+    With `verbose`, everything is logged (debug).
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldsFormatter())
     root = logging.getLogger()
@@ -41,5 +44,5 @@ def set_up(*, service: bool, verbose: bool = False) -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
-        # It warns at each retry; the callers log their retries themselves.
+        # urllib3 warns at each retry; its callers log their retries themselves.
         logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -1,9 +1,9 @@
-"""Joins producers, streams and sinks: only this module imports more than one of them.
+"""Connects producers, streams and sinks for the commands.
 
     producers ──► topic telemetry ──► streams ──► result topics ──► sinks
         └──────────── recorded_messages ──┘  (replay: no topics between them)
 
-They are imported inside the functions: a command loads only those it needs.
+The packages are imported inside the functions, so that a command loads only the packages that it needs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
-    """Parse sources of the command line; files must be readable. `network` allows network sources. Raises SourceError."""
+    """Return the sources that the command line names. `network` allows network sources.
+
+    Raises SourceError if a source is invalid, or if a file is missing or unreadable.
+    """
     from producers.sources.endpoint import EXAMPLES
     from producers.sources.source import STDIN, SourceError, parse_source
 
@@ -69,7 +72,10 @@ def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
 def run_producer(
     settings: Settings, files: Sequence[str], *, follow: bool, device: str, speed: float, report_file: Path | None
 ) -> int:
-    """Publish files until they end or SIGTERM or SIGINT; return the exit code."""
+    """Publish the lines of files until the files end, or until SIGTERM or SIGINT; return the exit code.
+
+    Raises SourceError, Failed if Kafka does not accept the lines, and Damaged at the end if part of a file is unreadable.
+    """
     from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
@@ -122,7 +128,10 @@ def run_sensor(
     command_lines: bool,
     stop: Event,
 ) -> int:
-    """Watch this machine's connections until `stop` is set; lines go to `out`, without one to Kafka."""
+    """Watch this machine's connections until `stop` is set; return the exit code.
+
+    The lines are written to the file `out` ("-" is stdout); if it is None, they are published to Kafka.
+    """
     from producers.publish.publisher import PublisherFailed
     from producers.sensor.run import publish, sensing, write
 
@@ -152,7 +161,10 @@ def run_sensor(
 
 @contextmanager
 def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
-    """Open the file that lines are appended to, readable by its owner only, as command lines may hold secrets; stdout for -."""
+    """Yield the file to which lines are appended; stdout for "-", None for None. Raises Fixable.
+
+    Only the owner may read the file, because command lines may hold secrets.
+    """
     if out is None:
         yield None
     elif out == "-":
@@ -167,7 +179,7 @@ def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
 
 
 def grant_problems(settings: Settings) -> Iterator[str]:
-    """Yield the grants of senders that can match nothing, with what to write instead."""
+    """Yield a message about each grant of a sender that can never match, with the correction."""
     from producers.identity.files import IdentityFiles
     from producers.sources.grants import Grants, wrong_names
     from producers.sources.source import SourceError
@@ -177,13 +189,13 @@ def grant_problems(settings: Settings) -> Iterator[str]:
     try:
         table = IdentityFiles(settings.identity, time.monotonic).table
     except SourceError:
-        return  # the finding about its file reports it
+        return  # another check reports the wrong identity file
     for name, device, right in wrong_names(settings.inputs, lambda name: table.find(name, lambda: 0).device):
         yield f'{name}: no line is about "{device}", as its DeviceId is "{right}"; write that'
 
 
 def report_to(file: Path | None) -> Callable[[Report], None]:
-    """Return a callback that logs the progress every REPORT_SECS and writes each report to a file, if given."""
+    """Return a callback that logs a report every `REPORT_SECS` seconds, and writes each report to `file` if it is given."""
     throttle = Throttle(REPORT_SECS)
 
     def progress(report: Report) -> None:
@@ -202,7 +214,7 @@ def report_to(file: Path | None) -> Callable[[Report], None]:
 
 
 def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
-    """Write the report for `up`, which reads the file."""
+    """Replace the report in a file, which `up` reads; do nothing if `file` is None."""
     import msgspec
 
     if file is None:
@@ -223,7 +235,7 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
 
 
 def until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> int:
-    """Run a sink or a forwarder until SIGTERM or SIGINT; return the exit code. Raises Failed, SettingsError."""
+    """Run a sink or a forwarder until SIGTERM or SIGINT; return the exit code. Raises Failed and SettingsError."""
     from sinks.base import SinkError
 
     try:
@@ -235,7 +247,7 @@ def until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> 
 
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
-    """Return a pipeline as a worker has one per partition, with these indicators instead of the topic's."""
+    """Return a pipeline such as a worker has for each partition, with these indicators instead of those on the topic."""
     from streams.alerts.policy import Policy
     from streams.pipeline import Pipeline
 
@@ -251,10 +263,11 @@ def recorded_messages(
 ) -> Iterator[Message | Reject]:
     """Yield the messages that a producer would make of recorded files, and a reject for each line that is too long.
 
-    A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    `found` counts how the device of each line was found, and what was learnt for that; `learning` is called with the
-    bytes read to learn it, and of how many.
-    Raises SourceError, and Damaged after everything that could be read.
+    The lines of a device keep their order; consecutive lines of one device and dialect become one message. `found` counts
+    how the device of each line was found, and the addresses of devices that were learnt for this. During a learning run
+    through the files, which comes first, `learning` is called with the number of bytes read and of all bytes.
+
+    Raises SourceError, and Damaged after all other lines if part of a file is unreadable.
     """
     from producers.files.replay import replay
     from producers.identity.devices import Devices
@@ -287,14 +300,14 @@ def recorded_messages(
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Bring the tables up to date; return the names of the migrations and views applied."""
+    """Apply the missing migrations; return the titles of the migrations and the names of the recreated views."""
     import sinks.migrate
 
     return on_tables(settings, sinks.migrate.migrate)
 
 
 def on_tables(settings: Settings, step: Callable[[Client, str], list[str]]) -> list[str]:
-    """Return the result of a step of `sinks.migrate` on the tables of these settings. Raises Failed, Fixable."""
+    """Run a function of `sinks.migrate` on the tables of these settings and return its result. Raises Failed, Fixable."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from sinks.base import SinkError

@@ -46,7 +46,7 @@ class Operators:
             "mv-expand": self._mv_expand, "mvexpand": self._mv_expand, "mv-apply": self._mv_apply,
             "parse": self._parse, "parse-where": self._parse, "parse-kv": self._parse_kv, "evaluate": self._evaluate,
             "make-series": self._make_series, "render": self._render, "invoke": self._invoke,
-            "search": lambda at: s.SearchIn(self.search(at), span=self._since(at)),
+            "search": lambda at: s.PipedSearch(self.search(at), span=self._since(at)),
             "serialize": self._serialize, "sample": self._sample, "sample-distinct": self._sample,
             "getschema": lambda at: s.GetSchema(span=self._since(at)), "as": self._as, "partition": self._partition,
             "scan": self._scan,

@@ -457,7 +457,7 @@ class Invoke(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchIn(Node):
+class PipedSearch(Node):
     """Rows of the input in which any column matches."""
 
     search: Search
@@ -519,8 +519,8 @@ class Scan(Node):
 
 Operator = (
     Where | Extend | Project | Distinct | ProjectNames | Rename | Summarize | Sort | Take | TopNested | Count | Join | UnionWith
-    | MvExpand | MvApply | Parse | ParseKv | Evaluate | MakeSeries | Render | Invoke | SearchIn | Serialize | Sample | GetSchema
-    | As | Partition | Scan
+    | MvExpand | MvApply | Parse | ParseKv | Evaluate | MakeSeries | Render | Invoke | PipedSearch | Serialize | Sample
+    | GetSchema | As | Partition | Scan
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.parser import parse
+from hunting.kql.protocols import Table
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Function, Relation, Scope
 from hunting.kql.syntax import ColumnType, Print, Query, Render, Script
@@ -27,14 +28,6 @@ SHOWN_CHARS_MAX = 200
 
 Ask = Callable[[str], Sequence[tuple[str, Sequence[str]]]]
 """Runs SQL that gives names of properties, each with the JSON types that occur."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the database: what to select from, and its columns with their ClickHouse types."""
-
-    source: str
-    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

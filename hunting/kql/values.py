@@ -205,7 +205,8 @@ def to_dynamic(value: Value) -> Value:
 
 
 _WHOLE = (
-    "coalesce(toInt64OrNull(s), if(match(s, '^[-+]?\\\\d+[.]\\\\d*$'), accurateCastOrNull(trunc(toFloat64OrNull(s)), 'Int64'), NULL),"
+    "coalesce(toInt64OrNull(s),"
+    " if(match(s, '^[-+]?\\\\d+[.]\\\\d*$'), accurateCastOrNull(trunc(toFloat64OrNull(s)), 'Int64'), NULL),"
     " if(match(s, '^0[xX][0-9a-fA-F]{1,16}$'), reinterpretAsInt64(reverse(unhex(leftPad(substring(s, 3), 16, '0')))), NULL))"
 )
 _TICKS = (

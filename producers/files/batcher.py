@@ -38,9 +38,9 @@ class Batch:
     detail: str = ""
     """The reason as text."""
     names_device: bool = True
-    """All lines are about `device`; else `device` is a substitute for lines that name none."""
+    """Whether everything in the lines is about `device`; if not, the lines name no device and `device` is a substitute."""
     seq: int = 0
-    """Number of its first line once it is sent; 0 before, and for lines that are not numbered."""
+    """Number of its first line; 0 until it is sent, and always for rejected lines, which are not numbered."""
     lines: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
 
@@ -51,7 +51,7 @@ class Batch:
 
 
 class Batcher:
-    """All open batches. Returns the batches that are due; the caller sends them in this order."""
+    """All open batches. The caller sends the batches that the methods return, in the returned order."""
 
     def __init__(self, *, bytes_max: int, age_secs_max: float, disorder_secs_max: float, total_bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -63,10 +63,10 @@ class Batcher:
         self.waiting_bytes = 0
 
     def add(self, line: Line, device: str, now: float, *, names_device: bool = True, refused: str = "") -> list[Batch]:
-        """Add a line, `names_device` if it names its device itself; return the batches that become due.
+        """Add a line of a device; return the batches that become due.
 
-        `refused` is the reason why the sender may not report the line; such a line becomes a batch of its own, for
-        `rejects`.
+        `names_device` states whether the line itself names the device. `refused` is the reason why the sender may not
+        report the line, "" if it may. A refused or too long line becomes a batch of its own, for `rejects`.
         """
         if line.too_long:
             rejected = _alone(line, device, now, names_device, Reason.TOO_LONG, line.too_long)
@@ -120,7 +120,11 @@ class Batcher:
         return None
 
     def _overtakes(self, line: Line, batch: Batch) -> bool:
-        """Return whether the line would precede, by too much time, earlier lines in batches that are sent after its own."""
+        """Return whether, in this batch, the line would be sent too early.
+
+        The batches of the device that were opened after this one are sent after it. The line is too early if the time of
+        one of them differs from the line's time by more than `disorder_secs_max`.
+        """
         batches = self._by_device[batch.device]
         if batches[-1] is batch:
             return False
@@ -138,7 +142,7 @@ class Batcher:
         return self._close(batches[-1]) if batches else []
 
     def _close(self, batch: Batch) -> list[Batch]:
-        """Close a batch and, to keep the order of lines, those of the device that were opened before it."""
+        """Close a batch and, to keep the order of lines, those of the device that were opened before it; return them in order."""
         batches = self._by_device[batch.device]
         count = batches.index(batch) + 1
         closed, rest = batches[:count], batches[count:]
@@ -155,13 +159,13 @@ class Batcher:
 def _new(
     line: Line, device: str, now: float, names_device: bool, reason: Reason | None = None, detail: str = ""
 ) -> Batch:
-    """Return an empty batch that begins with this line; with a reason, the line is rejected, not published."""
+    """Return an empty batch that will begin with this line. With a `reason`, it goes to `rejects`."""
     origin = device, line.dialect, line.sensor, line.file, line.start
     return Batch(*origin, line.written, now, reason, detail, names_device=names_device)
 
 
 def _alone(line: Line, device: str, now: float, names_device: bool, reason: Reason, detail: str) -> Batch:
-    """Return a batch of one line that is rejected."""
+    """Return a batch of one line, which goes to `rejects`."""
     batch = _new(line, device, now, names_device, reason, detail)
     batch.add(line.value)
     return batch

@@ -1,7 +1,8 @@
 """Year and zone for timestamps that lack both: the year from the file's modification time, the zone of this machine.
 
-A line cannot be younger than its file's last change. The year is therefore the latest one that satisfies this. A line
-that would be slightly younger shows that the zone or a clock differs; its time is then unknown.
+A line cannot be younger than its file's last change. Its year is therefore the latest one in which it is not younger,
+with a tolerance for different zones (`ZONES`). If the line is then still younger, by more than `CLOCKS`, its zone or its
+clock differs from this machine's, and its time is unknown.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 CLOCKS: Micros = 2 * MICROS
-"""Tolerance by which a line may look younger than its file's last change."""
+"""Tolerance for clocks: a line may be younger than its file's last change by this much."""
 ZONES: Micros = 26 * 3_600 * MICROS
-"""Largest distance between two zones; a line that looks younger by more is of another year."""
+"""Largest difference between two zones. A line that is younger than its file's last change by more is of an earlier year."""
 _TIME = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
@@ -35,7 +36,7 @@ def dated(text: str, changed: Micros) -> Micros:
         try:
             local = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001  # likewise
         except ValueError:
-            continue  # 29 February
+            continue  # 29 February does not exist in this year
         at = int(local.timestamp()) * MICROS + decimals
         if at <= changed + ZONES:
             # An hour that occurs twice when summer time ends, or not at all when it begins, is ambiguous.

@@ -13,7 +13,7 @@ from schemas.parsers.recognition import candidates, dialect_of_each
 
 CHUNK_BYTES = 256 * 1024
 KEPT_BYTES_OF_TOO_LONG = 1024 * 1024
-"""Size of the beginning that is kept of a line over the limit, for `rejects`."""
+"""Number of bytes that are kept of a line over the limit, for `rejects`."""
 _NO_CONTEXT = b" "
 """Placeholder for the beginning of a line that is longer than any context line."""
 
@@ -23,9 +23,9 @@ class Lines:
 
     Empty lines are skipped. The envelope of an export is split into its rows, each a line of its own; a restart in the
     middle of an envelope begins with its first row again. If lines cannot be parsed alone, the dialect's framing turns
-    them into lines that can; `start` and `end` then give the offset before which everything was yielded. Of a line
-    longer than `line_bytes_max`, only the beginning is kept, with the length and the hash of the whole: the line cannot
-    be published, but goes to `rejects`.
+    them into lines that can; `start` and `end` of a `Line` are then the offset before which everything was yielded. A
+    line longer than `line_bytes_max` goes to `rejects` instead of being published: only its beginning is kept, with the
+    length and the hash of the whole line.
 
     Exceptions in a dialect's code are added to `failures`, and the line is yielded unchanged. A framing that raises in
     `take` releases the lines that it holds back. A framing that raises in `release` or `held` is replaced by a new one,
@@ -48,7 +48,10 @@ class Lines:
         self._hash: hashlib._Hash | None = None
 
     def recall(self, read: Callable[[int], bytes]) -> None:
-        """Restore the context of the framings before reading resumes mid-file. `read` starts at the file's beginning."""
+        """Restore the context that the framings need before reading resumes in the middle of the file.
+
+        `read` returns at most the given number of bytes; its first call reads from the file's beginning.
+        """
         framings = [framing for one in self._candidates if (framing := self._framing_of(one)) is not None]
         contexts = tuple(framing.context for framing in framings if framing.context)
         reach = max((framing.reach for framing in framings), default=0)
@@ -71,7 +74,10 @@ class Lines:
             rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
 
     def _remind(self, line: bytes, left: int) -> None:
-        """Pass an earlier line to its framing if it is context, given the bytes from its block to the resume offset (`left`)."""
+        """Pass an earlier line to its framing, if the framing needs it as context.
+
+        `left` is the number of bytes between the end of the line's block and the offset at which reading resumes.
+        """
         dialect = self._dialect_of(line)
         framing = self._framing_of(dialect)
         if framing is not None and (left <= framing.reach or (framing.context and line.startswith(framing.context))):
@@ -107,13 +113,13 @@ class Lines:
         self.file.taken = self.given_to
 
     def finish(self) -> Iterator[Line]:
-        """Yield the bytes after the last newline as a line."""
+        """Yield the bytes after the last newline as a line, then the lines that the framings hold back."""
         if self._length:
             yield from self._whole(newline=0)
         yield from self.release()
 
     def release(self) -> Iterator[Line]:
-        """Yield the lines that the framings hold back, at the end of the file or when it has been quiet."""
+        """Yield the lines that the framings hold back, at the end of the file or after a time without growth."""
         for dialect, _ in list(self._framings.values()):
             done = self._done()
             yield from self._given(dialect, self._released(dialect), done)
@@ -124,7 +130,7 @@ class Lines:
         return self._done()
 
     def unfinished_bytes(self) -> int:
-        """Return the number of bytes after the last newline so far."""
+        """Return the number of bytes since the last newline."""
         return self._length
 
     def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:

@@ -1,9 +1,9 @@
 """Positions of files, kept across restarts: how far Kafka has acknowledged each file.
 
-A file is identified by its content (device, inode and a hash of its first KB). A rotated file is therefore the same one
-under another name, and a truncated or replaced file is a new one. The saved offset is the start of the oldest
-unacknowledged line: a restart may send lines again, but never skips one. The saved line numbers belong to these
-offsets, so that no number is skipped either.
+A file is identified by its device number, its inode and a hash of its first KB, not by its name. A rotated file is
+therefore the same file under another name, and a truncated or replaced file is a new one. The saved offset is the start
+of the oldest unacknowledged line: a restart may send lines again, but never skips one. The saved line numbers belong to
+these offsets, so that no number is skipped either.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from producers.sources.source import Source, SourceError, SourceFile, describe
 FILES_KEPT_MAX = 10_000
 """Largest number of files.
 
-Beyond, the file opened longest ago is forgotten and would be published again if it were given again.
+Above it, the file that was opened longest ago is forgotten; a later run that reads this file publishes it again.
 """
 SEQS_KEPT_MAX = 100_000
-"""Largest number of counters. Beyond, the counter of the device silent for longest is forgotten and restarts at 1."""
+"""Largest number of line counters. Above it, the counter that was unused for longest is forgotten and restarts at 1."""
 
 SeqKey = tuple[str, str, str]
 """Device, dialect, sensor: the key of a line counter."""
 
 
 class _KeptFile(msgspec.Struct):
-    """The first fields of SourceFile, in the same order."""
+    """A file as it is saved: the first fields of SourceFile, in the same order."""
 
     dialect: str
     path: str
@@ -51,7 +51,10 @@ class _Kept(msgspec.Struct):
 
 
 class Positions:
-    """The positions in one folder, which one process at a time may lock. Raises SourceError if it is locked."""
+    """The positions in one folder, which only one process at a time can use.
+
+    The constructor raises SourceError if another process uses the folder, or if its position file is invalid.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,13 +72,15 @@ class Positions:
         self.seqs: dict[SeqKey, int] = {(device, dialect, sensor): seq for device, dialect, sensor, seq in kept.seqs}
         """Number of the last acknowledged line of each counter."""
         self.saved_at_ns = self._path.stat().st_mtime_ns if self._path.exists() else 0
-        """Time at which the previous process saved the positions."""
+        """Time at which the previous process saved the positions, in nanoseconds since 1970; 0 if none did."""
         self._saved = b""
 
     def adopt(self, source: Source, path: str, stream: BinaryIO, *, growing: bool = True) -> SourceFile:
         """Return the file behind an open stream, with the offset to resume at.
 
-        A `growing` file that is shorter than its offset was truncated. The size of a compressed file proves nothing.
+        The offset is 0 if the file is unknown or its beginning differs from the known one. It is also 0 if the file is
+        `growing` but shorter than the saved offset, because it was truncated. Pass `growing=False` for a compressed file:
+        its size cannot be compared with the offset, which counts uncompressed bytes.
         """
         fresh = describe(source, path, stream)
         known = self._files.pop(fresh.identity, None)
@@ -94,7 +99,7 @@ class Positions:
         return [file for file in self._files.values() if file.path == path and file.dialect == source.dialect.name]
 
     def forget(self, file: SourceFile) -> None:
-        """Remove a file that is gone or truncated."""
+        """Remove the position of a file that was deleted or truncated."""
         self._files.pop(file.identity, None)
 
     def acknowledge(self, batch: Batch) -> None:
@@ -106,9 +111,9 @@ class Positions:
             del self.seqs[next(iter(self.seqs))]
 
     def save(self, outstanding: Iterable[Batch]) -> dict[SourceFile, int]:
-        """Save the positions, given every batch that Kafka has not acknowledged.
+        """Save the positions. `outstanding` are all batches that Kafka has not acknowledged.
 
-        Return, for each file that is not published as far as it was read, the offset before which all is published.
+        Return, for each file of an outstanding batch, the offset before which everything is published.
         """
         offsets: dict[SourceFile, int] = {}
         seqs = dict(self.seqs)

@@ -1,8 +1,8 @@
-"""Recorded files, with the lines of several merged in the order in which they would have arrived.
+"""Reading of recorded files. The lines of several files are merged in the order in which they would have arrived.
 
-`unproxy replay` and `unproxy produce` use the same merge: by the time when the sensors wrote the lines, with each
-file's own order kept. A line's time is capped by that of the next line: a single line with its clock in the future does
-not delay the rest of its file.
+`unproxy replay` and `unproxy produce` use the same merge: it orders lines by the time at which the sensors wrote them,
+and keeps the order within each file. A line counts as no later than the next line of its file, so that a single line
+with a time in the future does not delay the rest of its file.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ LINE_BYTES_MAX = 12 * 1024 * 1024
 PAUSE_SECS_MAX = 60.0
 """Longest pause at the recorded pace; longer silences and clock jumps are cut to this."""
 QUIET_ROUNDS = 20
-"""Number of polls without input, a moment apart, after which lines held back from standard input are yielded."""
+"""Number of successive polls without input after which held-back lines of standard input are yielded."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 Adopt = Callable[[Source, str, BinaryIO, bool], SourceFile]
-"""Returns the file with the offset to resume at; the flag is whether its size is that of its content (not if compressed)."""
+"""Returns the file behind a stream, with the offset to resume at.
+
+The arguments are the source, the path, the stream, and whether the file may grow, which a compressed file does not.
+"""
 
 
 def from_the_beginning(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
@@ -45,7 +48,8 @@ def replay(
 ) -> Iterator[Line]:
     """Yield all lines of the sources in the order of arrival.
 
-    Raises SourceError at once for a missing file, and SourceDamaged after everything that could be read.
+    Raises SourceError before the first line if a file is missing, and SourceDamaged after the last readable line if a
+    part of a file could not be read.
     """
     damage: list[str] = []
     with ExitStack() as opened:
@@ -96,14 +100,17 @@ def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[L
 
 
 def is_gzip(stream: BinaryIO) -> bool:
-    """Return whether an open file, at its beginning, holds gzip."""
+    """Return whether an open file is gzip. The stream must be at the file's beginning and is left there."""
     magic = stream.read(len(_GZIP_MAGIC))
     stream.seek(0)
     return magic == _GZIP_MAGIC
 
 
 def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
-    """Return each file once, even if patterns overlap. Raises SourceError if no file matches."""
+    """Return the files of the sources, each once per dialect, even if patterns overlap.
+
+    Raises SourceError if a pattern matches no file.
+    """
     found: dict[tuple[str, str], tuple[Source, str]] = {}
     for source in sources:
         paths = source.paths()
@@ -115,7 +122,7 @@ def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
 
 
 def open_file(path: str) -> BufferedReader:
-    """Open a file or standard input. Raises SourceError."""
+    """Open a file or standard input. Raises SourceError if the file cannot be opened."""
     if path == STDIN:
         return open(sys.stdin.fileno(), "rb", closefd=False)
     try:
@@ -138,7 +145,7 @@ def _recorded(
         if lines.fed_to:
             lines.recall(content.read)
             content.seek(lines.fed_to)
-        # read() discards its data if a later part is damaged; read1() returns it first.
+        # If a later part is damaged, read() discards the data before it; read1() returns them first.
         while chunk := content.read1(CHUNK_BYTES):
             yield from lines.feed(chunk)
     except (OSError, EOFError, zlib.error) as error:

@@ -28,10 +28,10 @@ from producers.sources.source import Line, Source, SourceFile, changed_at
 log = logging.getLogger(__name__)
 
 HELD_SECS_MAX = 1.0
-"""Seconds without growth after which nothing of a file is held back, as lines of one event are written together."""
+"""Seconds without growth after which a file's held-back lines are yielded; a sensor writes the lines of one event together."""
 _ROTATED_ENDING = re.compile(r"[.-][0-9.-]+")
 ROTATED_QUIET_SECS = 5.0
-"""Seconds without growth after which a rotated file is finished: its writer uses the new file."""
+"""Seconds without growth after which a rotated file is finished, because its writer now uses the new file."""
 
 
 class Tail:
@@ -177,7 +177,7 @@ def _beside(path: str) -> list[os.DirEntry[str]]:
 
 
 def _begins(path: str, file: SourceFile) -> bool:
-    """Return whether the file at this path is the given one."""
+    """Return whether the file at this path has the given file's inode and first bytes; False if it cannot be opened."""
     try:
         with open(path, "rb") as stream:
             return os.fstat(stream.fileno()).st_ino == file.inode and file.begins_like(stream)
@@ -195,7 +195,7 @@ class _Followed:
         self.file = lines.file
         self.finished = False
         self.gone = False
-        """Its content was truncated."""
+        """Whether it was truncated, so that its old content cannot be read any more."""
         self.quiet_since = 0.0
         self._lines = lines
 
@@ -204,7 +204,7 @@ class _Followed:
         return self.source.dialect.name, self.path
 
     def was_truncated(self) -> bool:
-        """Return whether it is shorter than what was read or has another beginning, which detects files that grew again."""
+        """Return whether the file is shorter than what was read, or begins differently, as it was truncated and grew again."""
         return os.fstat(self.stream.fileno()).st_size < self._lines.fed_to or not self.file.begins_like(self.stream)
 
     def new_lines(self, now: float) -> Iterator[Line]:
@@ -220,7 +220,7 @@ class _Followed:
             yield from self._lines.release()
 
     def last_lines(self, now: float) -> Iterator[Line]:
-        """Yield lines of a rotated or truncated file; once it is quiet, also the rest without newline."""
+        """Yield the last lines of a rotated or truncated file. Once it is finished, its last line may lack a newline."""
         if not self.gone:
             yield from self.new_lines(now)
         if self.gone or now - self.quiet_since >= ROTATED_QUIET_SECS:

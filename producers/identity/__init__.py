@@ -1,1 +1,1 @@
-"""Devices of lines: identity tables and learnt addresses."""
+"""Assignment of lines to devices, by identity tables and learnt addresses."""

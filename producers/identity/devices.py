@@ -23,16 +23,17 @@ class Named(NamedTuple):
 
     device: str
     names_device: bool
-    """The line itself names the device, so everything in the line belongs to it; else the device is only the line's origin."""
+    """Whether the line names the device, so that everything in the line belongs to it. If not, `device` is a substitute."""
     refused: str = ""
     """Why the line's sender may not report on the device; "" if it may."""
 
 
 class Devices:
-    """A finder of each line's device, which counts how it was found. Raises SourceError if the table cannot be read.
+    """A finder of each line's device, which counts in `counts` how the devices were found.
 
-    With `learning`, the recorded files are read when the first line has only an address that the table lacks; `learnt`
-    then gets the numbers of `Report.learnt`. If all lines name their devices, they are never read.
+    `given` is the device of lines that name none. `learning` reads the recorded files at the first line that has only an
+    address and whose address is not in the table; it is not used if there is no such line. `learnt` then receives the
+    counts described at `Report.learnt`. The constructor raises SourceError if an identity file cannot be read.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Devices:
             self._table.learn(self._entries)
 
     def of(self, line: Line) -> Named:
-        """Return the device that a line is about; if the line names none, the given one, else the sensor.
+        """Return the device that the line names, else the given device, else the line's sensor.
 
-        Raises LearningStopped; the line must then be read again.
+        If the line's file has a grant, the result also states whether the grant allows reports on the device. Raises
+        LearningStopped if a stop is requested while addresses are learnt; the line must then be read again.
         """
         named, grant = self._named(line), line.file.grant
         return named if grant is None or grant.unrestricted else _within(grant, named)
@@ -102,9 +104,11 @@ class Devices:
 
 
 def _within(grant: Grant, named: Named) -> Named:
-    """Return the device as far as a grant allows it.
+    """Return the device of a line, with the reason of the refusal if the grant does not allow reports on it.
 
-    An allowed line counts as naming its device: the worker, which parses the whole line, could find another name in it.
+    If a grant is for a single device, lines that name none belong to this device. An allowed line counts as naming its
+    device. Otherwise, the worker would take the device from the parsed line, which could contain a name that is not
+    allowed.
     """
     if grant.only and not named.names_device:
         return Named(grant.only, True)

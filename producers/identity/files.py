@@ -30,7 +30,7 @@ COLUMNS = ("device", "name", "address", "from", "until")
 ENTRIES_MAX = 2_000_000
 """Largest number of entries per file, at some 500 bytes each."""
 LOOK_SECS = 0.5
-"""Interval of checks for changed files; a line read before its new lease still has the address as its device."""
+"""Interval of checks for changed files. A line that is read before its lease has its address as the device."""
 LOOK_SHARE_MAX = 0.05
 """Largest share of the time spent reloading, whatever the size of the files."""
 REPORTED_MAX = 20
@@ -49,7 +49,10 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 class IdentityFiles:
-    """A builder of the table from the settings and their files. Raises SourceError for an unreadable file."""
+    """The builder of the identity table, from the settings and from the identity files that they name.
+
+    The constructor raises SourceError if a file cannot be read.
+    """
 
     def __init__(self, settings: IdentitySettings, clock: Callable[[], float]) -> None:
         self._settings, self._clock = settings, clock
@@ -57,11 +60,14 @@ class IdentityFiles:
         self._complained = ""
         self._look_at = 0.0
         self.unusable = 0
-        """Lines skipped in the last read."""
+        """Number of invalid lines in all files at the last read."""
         self.table = self._read()
 
     def look(self, now: float) -> bool:
-        """Reload the files if one of them changed; return whether there is a new table."""
+        """Reload the files if one of them changed; return whether there is a new table.
+
+        If a file cannot be read, the previous table stays in use.
+        """
         if now < self._look_at or not self._settings.files:
             return False
         self._look_at = now + LOOK_SECS
@@ -73,7 +79,7 @@ class IdentityFiles:
             if str(error) != self._complained:
                 self._complained = str(error)
                 what = "identity file cannot be read, the table stays as it was"
-                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # an error in the file needs no traceback
             return False
         self._complained = ""
         self._look_at = self._clock() + max(LOOK_SECS, (self._clock() - now) / LOOK_SHARE_MAX)
@@ -94,7 +100,10 @@ class IdentityFiles:
 
 
 def read_file(path: str) -> tuple[list[Entry], int]:
-    """Return the entries of a file, and the number of invalid lines, which are logged. Raises SourceError."""
+    """Return the entries of a file and the number of its invalid lines, which are logged.
+
+    Raises SourceError if the file cannot be read, is not UTF-8 or CSV, or has more than `ENTRIES_MAX` entries.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
@@ -121,7 +130,7 @@ def read_file(path: str) -> tuple[list[Entry], int]:
 def _json_lines(text: str) -> Iterator[tuple[int, Callable[[], _Line]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, lambda line=line: _LINE.decode(line)  # type: ignore[misc]  # its default is its type
+            yield number, lambda line=line: _LINE.decode(line)  # type: ignore[misc]  # mypy cannot type a lambda with a default
 
 
 def _csv_lines(path: str, text: str) -> Iterator[tuple[int, Callable[[], _Line]]]:

@@ -1,9 +1,9 @@
 """Addresses that endpoints report as their own, learnt from recorded files in advance.
 
-An endpoint's own record of a connection (`Dialect.own_marks`) names the device and its end of the connection. A network
-sensor or a proxy knows only the address; the pair assigns its lines to the device, too. All files are read before the
-first line is named, so that a restart in the middle names the rest by the same table. Lines without a mark cost only a
-search of their bytes.
+An endpoint's own record of a connection contains the device and its local address. A network sensor or a proxy knows
+only the address; the learnt pair assigns its lines to the device, too. All files are read before the first line is
+assigned to a device, so that a restart in the middle uses the same table for the rest. Own records contain a mark
+(`Dialect.own_marks`), so that other lines need not be parsed.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 OWN = tuple(dialect for dialect in dialects().values() if dialect.own_marks)
 """Dialects in which endpoints report on themselves."""
 LEARNT_FROM = frozenset({How.NAMED, How.TABLE})
-"""Ways of finding a device that make a sighting valid; devices known only by address, or ambiguous, are not learnt."""
+"""How the device of a record must be found for its address to be learnt: not by an address, and not if it is ambiguous."""
 
 Progress = Callable[[int, int], None]
 """Receives the number of bytes read and their total."""
 
 
 class LearningStopped(Exception):
-    """A stop was requested: what was learnt so far must not be used."""
+    """A stop was requested during learning. The incomplete result must not be used."""
 
 
 class Learning:
-    """Addresses to learn from recorded files when they are needed."""
+    """A reader of recorded files that learns the addresses of devices. It reads nothing until `sightings` is called."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class Learning:
         self._stopped, self._progress = stopped, progress
 
     def sightings(self, table: IdentityTable) -> Sightings:
-        """Return which device had which address in all of the files; devices have the names that the table gives them.
+        """Read all files; return which device had which address when. `table` maps the devices' names to DeviceIds.
 
-        The result is empty if a file can be read only once (a pipe), as it may contain another device with the same
-        address. Raises LearningStopped, and SourceError for a missing file.
+        The result is empty if a file can be read only once, such as a pipe: it could contain another device with the same
+        address. Raises LearningStopped after a stop request, and SourceError for a missing file.
         """
         seen = Sightings()
         files = [(source, path, _size(path)) for source, path in existing(self._sources)]
@@ -81,7 +81,11 @@ class Learning:
         return seen
 
     def _lines(self, stream: BufferedReader, own: list[Dialect], done: int, of: int) -> Iterator[bytes]:
-        """Yield the lines of blocks with a mark. Damaged parts and lines that are too long to be published are skipped."""
+        """Yield the lines of each block that contains a mark of the `own` dialects.
+
+        Damaged parts, and lines that are too long to be published, are skipped. `done` is the size of the files read
+        before, `of` the size of all files.
+        """
         marks = [mark for dialect in own for mark in dialect.own_marks]
         content: BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if is_gzip(stream) else stream
         rest, skipping = b"", False
@@ -106,7 +110,7 @@ class Learning:
 
 
 def _opened(line: bytes, own: list[Dialect], failures: DialectFailures) -> list[ConnectionOpened]:
-    """Return the connections of a line; none if its dialect fails."""
+    """Return the connections that a line reports in one of the `own` dialects. Exceptions are added to `failures`."""
     for dialect in own:
         try:
             if any(mark in line for mark in dialect.own_marks) and (len(own) == 1 or dialect.claims(line)):
@@ -126,7 +130,7 @@ def _take(event: ConnectionOpened, table: IdentityTable, seen: Sightings) -> Non
 
 
 def _size(path: str) -> int:
-    """Return the bytes of a file that can be read twice; -1 for others."""
+    """Return the size of a regular file in bytes; -1 for standard input, a pipe or a missing file."""
     if path == STDIN:
         return -1
     try:

@@ -1,7 +1,7 @@
 """Which device was seen with which address and when, from the endpoints' own records. Pure.
 
     dev-a had 10.0.3.17 at   ·  · ··· ·                    · ·
-    so it is dev-a's      ├──────────────┤              ├───────┤     an hour more at each end; none in a long silence
+    assigned to dev-a     ├──────────────┤              ├───────┤     an hour more at each end; not in a long silence
 
 An address that two devices were seen with, at any times, belongs to neither: no record shows when one lost it and the
 other got it, nor whether both have it at once in two networks.
@@ -18,12 +18,13 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 AROUND = 3_600 * MICROS
-"""Time before and after a sighting during which the address is still the device's.
+"""Time before and after a sighting for which the address is assigned to the device, in microseconds.
 
-A DHCP server that has enough addresses does not reassign one sooner, and a proxy logs a tunnel when it is closed.
+A DHCP server with enough free addresses does not reassign one sooner. A proxy logs a tunnel only when it is closed, which
+may be after the device's last record.
 """
 SILENCE_MAX = 12 * AROUND
-"""Longest gap between two sightings over which the device kept the address: a working day, not a night."""
+"""Longest gap between two sightings for which the address stays assigned to the device: a working day, but not a night."""
 ADDRESSES_MAX = 500_000
 """Largest number of addresses learnt, at some 500 bytes each."""
 SPANS_MAX = 100
@@ -31,16 +32,20 @@ SPANS_MAX = 100
 
 
 class Sightings:
-    """A collection of sightings of devices with addresses. The order of the sightings does not matter, up to the bounds."""
+    """A collection of sightings of devices with addresses.
+
+    The order of the sightings matters only at the limits: a new address above `ADDRESSES_MAX`, or a new span above
+    `SPANS_MAX` of its address, is dropped.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self._several: dict[str, tuple[str, str]] = {}
         self.left_out = False
-        """There were more addresses than are kept."""
+        """Whether addresses were dropped because of `ADDRESSES_MAX`."""
 
     def saw(self, device: str, address: str, at: Micros) -> None:
-        """Record that the device had the (canonical) address at this time."""
+        """Record that the device had the address, in its canonical form, at this time."""
         if address in self._several:
             return
         held = self._held.get(address)
@@ -68,7 +73,7 @@ class Sightings:
     def entries(self) -> Iterator[Entry]:
         """Yield entries for the identity table.
 
-        An address of several devices is assigned to all for all times, so it is ambiguous.
+        An address of several devices is assigned to all of them without time limits, which makes it ambiguous in the table.
         """
         for address, held in self._held.items():
             for first, last in held.spans:
@@ -85,7 +90,7 @@ def is_of_one_machine(address: str) -> bool:
 
 
 class _Held:
-    """One device's times with an address: spans in order, further apart than SILENCE_MAX."""
+    """The spans during which one device had an address, in order of time and more than `SILENCE_MAX` apart."""
 
     __slots__ = ("device", "spans")
 

@@ -5,9 +5,9 @@
     3f9a1c6e2b8d…        ┤ a name of it
     10.0.3.17            ┘ leased to it when the line was written
 
-Names are equalities, so a name of a name is followed. Nothing is guessed: a name or address that two devices have at a
-time belongs to neither then, and is kept as the line has it. An address that a device had earlier or later proves
-nothing about the present.
+An entry states that a name or address means a device. The device may itself be a name in another entry, so entries are
+followed. Nothing is guessed: while two devices have the same name or address, it belongs to neither, and the line's own
+name or address is used as the device. An address that a device had earlier or later proves nothing about the present.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from schemas.clock import LATEST
 from schemas.events import DEVICE_CHARS_MAX, Micros, device_name_problem
 
 ALWAYS = LATEST + 1
-"""End of an entry without an end."""
+"""`until` of an entry without an end."""
 REMEMBERED_MAX = 100_000
-"""Largest number of cached answers, which do not depend on the time; beyond, the cache is cleared."""
+"""Largest number of cached results. Only results that do not depend on the time are cached; above it, the cache is cleared."""
 ADDRESS_CHARS_MAX = 64
 """Largest length of an address, including its zone."""
 
@@ -37,7 +37,7 @@ class How(StrEnum):
     NAMED = "named"
     """By the line's own name, in lower case and without a known domain."""
     TABLE = "table"
-    """By a name or an address in the table."""
+    """By an entry of the table for the line's name or address."""
     LEARNT = "learnt"
     """By an address that the device reported in its own records."""
     ADDRESS = "address"
@@ -45,9 +45,10 @@ class How(StrEnum):
     AMBIGUOUS = "ambiguous"
     """Several devices had the name or the address then; it is kept unchanged and assigned to none of them."""
     UNNAMED = "untold"
-    """The line names no device, or nothing that can be a device's name.
+    """The line names no device, or only something that cannot be a device's name.
 
-    The substitute is the device of its grant if that is only one, then that given with `--device`, then the sensor.
+    It is assigned to the device of its grant if the grant is for a single one, else to the device of `--device`, else to
+    its sensor.
     """
 
 
@@ -70,15 +71,15 @@ class Found(NamedTuple):
 
 UNNAMED = Found("", How.UNNAMED)
 AMBIGUOUS = ""
-"""In place of a device: several devices."""
+"""Stands in place of a device if there are several."""
 
 
 class IdentityTable:
-    """A table of the devices that names and addresses belong to at a time.
+    """A table that returns the device to which a name or an address belongs at a time.
 
-    Of entries with the same device, name and beginning, the last one holds. An entry that begins later ends the one
-    before, unless that one has no beginning. A lease is therefore renewed, or ended early, by another entry. Raises
-    ValueError for an entry with an empty name or device.
+    Of entries with the same device, name and beginning, the last one applies. If a device has several entries for a
+    name, each ends when the next one begins, except an entry without a beginning. A lease is therefore renewed, or ended
+    early, by another entry. The constructor raises ValueError for an entry with an empty name or device.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), domains: Sequence[str] = ()) -> None:
@@ -97,7 +98,10 @@ class IdentityTable:
         self._remembered: dict[str, Found] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
-        """Set the (canonical) addresses from devices' own records. The table takes precedence for addresses that it has."""
+        """Replace the learnt entries, whose addresses must be canonical.
+
+        An address for which the table itself has an entry is ignored.
+        """
         named: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
             if entry.known_as not in self._histories:
@@ -106,7 +110,10 @@ class IdentityTable:
         self._remembered.clear()
 
     def find(self, named: str, written_at: Callable[[], Micros]) -> Found:
-        """Return the device that `named` belongs to; `written_at` (0 if unknown) is called only if the time matters."""
+        """Return the device to which the name or address `named` belongs.
+
+        `written_at` returns when the line was written, 0 if unknown; it is called only if the device depends on the time.
+        """
         found = self._remembered.get(named)
         if found is not None:
             return found
@@ -135,7 +142,7 @@ class IdentityTable:
             if device == AMBIGUOUS:
                 return Found(itself, How.AMBIGUOUS)
             if device in seen:
-                # A device may be listed under its own name; a longer circle makes several devices names of each other.
+                # A device may have an entry under its own name. In a longer circle, several devices are names of each other.
                 if device == name:
                     break
                 return Found(itself, How.AMBIGUOUS)
@@ -146,7 +153,10 @@ class IdentityTable:
         return Found(itself, How.ADDRESS if is_address else How.NAMED)
 
     def _holder(self, name: str, walk: _Walk) -> str | None:
-        """Return the device that has the name or address then; the whole name precedes the name without its domain."""
+        """Return the device that has this name or address at the time of the look-up; None if none has it.
+
+        If no device has the full name, the name without its domain is looked up.
+        """
         history = self._histories.get(name)
         device = history.at(walk) if history is not None else None
         if device is None and (short := self._short(name)) != name and (history := self._histories.get(short)):
@@ -161,7 +171,7 @@ class IdentityTable:
 
 
 class _Walk:
-    """One look-up: when the line was written, and whether that mattered."""
+    """The time of one look-up: when the line was written. `timed` records whether the look-up used it."""
 
     def __init__(self, written_at: Callable[[], Micros]) -> None:
         self._written_at = written_at
@@ -177,14 +187,14 @@ class _Walk:
 
 
 class _History(NamedTuple):
-    """The holders of a name or an address over time: from each time on one device, AMBIGUOUS, or None."""
+    """The holders of a name or an address: from `times[i]` on, it belongs to `holders[i]`, a device, AMBIGUOUS or None."""
 
     times: list[Micros]
     holders: list[str | None]
 
     @classmethod
     def of(cls, named: Mapping[tuple[str, Micros], Micros]) -> _History:
-        """Create a history from the ends, by device and beginning."""
+        """Create the history of a name from its entries: their ends, by device and beginning."""
         if len(named) == 1:  # the usual case
             (((device, since), until),) = named.items()
             return cls([since, until], [device, None])
@@ -209,13 +219,17 @@ class _History(NamedTuple):
         if walk.at:
             place = bisect_right(self.times, walk.at)
             return self.holders[place - 1] if place else None
-        # A line without a time may be of any time: the name is ambiguous if its history is not constant.
+        # A line without a time may have been written at any time. A name that did not always have the same holder is
+        # therefore ambiguous.
         known = {holder for holder in self.holders if holder is not None}
         return AMBIGUOUS if known else None
 
 
 def _changes(named: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros, int, str]]:
-    """Yield when a device gets (1) and loses (-1) it; a beginning ends the entry before, unless that has no beginning."""
+    """Yield the time, 1 or -1, and the device of each change: the device gets (1) or loses (-1) the name.
+
+    A later entry of a device ends its earlier one, unless the earlier one has no beginning.
+    """
     before: dict[str, Micros] = {}
     for device, since in sorted(named, reverse=True):
         until = named[device, since]

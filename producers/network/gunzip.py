@@ -11,13 +11,13 @@ from producers.network.pending_requests import Refused
 from schemas.sections.inputs import InputSettings
 
 PIECE_BYTES = 256 * 1024
-"""Bytes decompressed at once: about a millisecond, after which other requests get their turn."""
+"""Bytes decompressed at once, in about a millisecond; other requests get their turn between two pieces."""
 RATIO_FREE_BYTES = 1024 * 1024
 """Decompressed size up to which any compression ratio is accepted."""
 
 
 class Gunzip:
-    """One body. Raises Refused if it is not gzip or exceeds the bounds."""
+    """The decompression of one body. Its methods raise Refused if the body is not gzip or exceeds the bounds."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._members_max, self._ratio_max = settings.http_gzip_members_max, settings.http_gzip_ratio_max

@@ -6,8 +6,8 @@
     429 503    no room, no answer of Kafka, or a stop: send the whole body again after the time in Retry-After
 
 A client that got no answer sends its body again. Lines that Kafka already had are then published twice but become one
-row, because identity derives from content. Each pair of address and grant is a sensor of its own; its bodies keep their
-order.
+row, because the identity of a row is computed from the content of its line. Each pair of grant and client address is a
+sensor of its own; its bodies keep their order.
 
     server's thread (http_server, http_requests)          producer's thread (HttpInput)
     header, grant, body ──► PendingRequests ─────────────► lines ──► Kafka
@@ -35,11 +35,14 @@ from schemas.sections.inputs import InputSettings
 log = logging.getLogger(__name__)
 
 CLIENTS_MAX = 1_000
-"""Number of clients that are remembered as virtual files; beyond, clients without a waiting body are evicted."""
+"""Number of clients that are kept as virtual files. Above it, clients without a waiting body are evicted."""
 
 
 class HttpInput:
-    """One listening address. Raises SourceError if it cannot be bound or no grant lets a client send."""
+    """An HTTP source that listens on one address.
+
+    The constructor raises SourceError if the address cannot be bound, or if no client can match a grant.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,10 @@ class HttpInput:
         log.info("listening", extra={"source": str(endpoint)})
 
     def lines(self) -> Iterator[Line | None]:
-        """Yield the lines of the bodies, in order per client. Raises PublisherFailed if the server ended."""
+        """Yield the lines of the bodies, in order per client; None while there are none.
+
+        Raises PublisherFailed if the server ended because of an error.
+        """
         while True:
             body = self._pending.next_body() if not self._stopped else None
             if body is not None:
@@ -86,18 +92,18 @@ class HttpInput:
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
-        """Answer the requests whose bodies are completely published."""
+        """Answer the requests whose bodies are completely published. `before` is described at `Input.acknowledged`."""
         for client in self._clients.values():
             for body in client.published(before):
                 body.answer(True)
         self._counts.update(self._pending.take_counts())
 
     def stop(self) -> None:
-        """Begin no further body; the current one is completed."""
+        """Begin no further body; `lines` completes the current one."""
         self._stopped = True
 
     def close(self) -> None:
-        """Stop accepting, and answer waiting clients to send again."""
+        """Answer waiting requests with 503, so that their clients send again, and stop the server."""
         self._pending.close()
         self._server.close()
         self._counts.update(self._pending.take_counts())

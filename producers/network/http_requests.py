@@ -1,4 +1,7 @@
-"""Request handling: grant, body within its bounds, wait for Kafka. `producers.network.http` lists the statuses."""
+"""Handling of a request: check the grant, read the body within its bounds, wait for Kafka.
+
+`producers.network.http` lists the statuses of the responses.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Requests:
         self._path, self._settings, self._grants, self._pending = path, settings, grants, pending
 
     async def answer(self, request: web.BaseRequest, known: Callable[[], None]) -> web.Response:
-        """Answer one request; call `known` once it has shown a grant."""
+        """Return the response to one request. `known` is called once the request matches a grant."""
         try:
             await self._take(request, known)
         except Refused as refused:
@@ -86,7 +89,7 @@ class Requests:
             async with asyncio.timeout(self._settings.http_body_secs_max):
                 if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
                     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    request.writer.output_size = 0  # the answer is still to come
+                    request.writer.output_size = 0  # aiohttp must not take this for the final response
                 async for piece in self._pieces(request):
                     if len(value) + len(piece) > self._settings.http_body_bytes_max:
                         raise self._too_large()
@@ -127,7 +130,7 @@ class Requests:
 
 
 def refusal(refused: Refused) -> web.Response:
-    """Return the answer to a refused request. The connection stays open only if the client must send the request again."""
+    """Return the response to a refused request. The connection stays open only if the client is asked to retry."""
     headers: dict[str, str] = {}
     if refused.status in _RETRIED:
         headers[hdrs.RETRY_AFTER] = str(RETRY_SECS)

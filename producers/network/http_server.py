@@ -1,8 +1,8 @@
 """An HTTP server in its own thread, which accepts connections within bounds and passes requests to `answer`.
 
-Opening a connection requires no grant. Therefore, a client must send its request header in time, connections are
-bounded per address and in total, and if there is no room, the oldest connection that has shown no grant is closed for
-the new one.
+A connection is opened before the client's grant is known. Therefore, a client must send its request header in time, and
+connections are bounded per client network and in total. If there is no room, the oldest connection that has not
+authenticated yet is closed for the new one. A connection authenticates by a request that matches a grant.
 """
 
 from __future__ import annotations
@@ -38,17 +38,24 @@ BACKLOG = 128
 HEADER_LINE_BYTES_MAX, HEADERS_MAX = 4_096, 64
 """Bounds of a header, at most 256 KiB in total."""
 LINGER_SECS = 2.0
-"""Time to read what a refused client still sends, so that it reads the answer (RFC 9112 section 9.6), and to close TLS."""
+"""Seconds for which the rest of a refused request is read, so that the client receives the response (RFC 9112 section 9.6).
+
+Also the time limit for closing TLS.
+"""
 ACCEPT_PAUSE_SECS = 0.1
-"""Pause after a connection could not be accepted, because it was gone or no file descriptor is left."""
+"""Pause after a failed accept: the connection was closed already, or no file descriptor is left."""
 STOP_SECS_MAX = 0.5
-"""Time for the answers under way when the server stops."""
+"""Seconds for which a stop of the server waits for requests in progress."""
 NETWORK_BITS_IPV6 = 64
-"""Prefix length of a network whose addresses usually all belong to one subscriber (RFC 6177)."""
+"""Prefix length of an IPv6 network whose addresses usually all belong to one subscriber (RFC 6177)."""
 
 
 class HttpServer:
-    """A server that runs from its creation until `close`. Raises SourceError if the address cannot be bound."""
+    """A server that runs from its creation until `close`.
+
+    `answer` receives each request and a function to call once the request matches a grant. The constructor raises
+    SourceError if the address cannot be bound or the TLS settings are invalid.
+    """
 
     def __init__(self, endpoint: Endpoint, settings: InputSettings, answer: Answer, pending: PendingRequests) -> None:
         self._settings, self._answer, self._pending = settings, answer, pending
@@ -57,7 +64,7 @@ class HttpServer:
         self._connections: dict[_Connection, str] = {}
         self._per_network: Counter[str] = Counter()
         self._unknown: dict[_Connection, None] = {}
-        """Connections that have shown no grant yet, the oldest first."""
+        """Connections that have not authenticated yet, the oldest first."""
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http-input", daemon=True)
@@ -69,7 +76,7 @@ class HttpServer:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Close the listener, give answers under way a moment, and end the thread."""
+        """Close the listener, wait up to `STOP_SECS_MAX` for requests in progress, and end the thread."""
         if self.serves:
             self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join()
@@ -122,11 +129,15 @@ class HttpServer:
             }
         try:
             await self._loop.connect_accepted_socket(lambda: connection, stream, **tls)
-        except OSError:  # it closed, or its handshake failed
+        except OSError:  # the client closed the connection, or the TLS handshake failed
             self._forget(connection)
 
     def _make_room(self, network: str) -> bool:
-        """Close the oldest connection without a grant if there is no room for one more; return False if all have shown one."""
+        """Make room for a connection from this client network.
+
+        If the limit of the network is reached, close its oldest connection that has not authenticated yet; if the total
+        limit is reached, the oldest such connection of any network. Return False if there is none to close.
+        """
         if self._per_network[network] >= self._settings.http_connections_per_address_max:
             oldest = next((one for one in self._unknown if self._connections[one] == network), None)
         elif len(self._connections) >= self._settings.http_connections_max:
@@ -150,7 +161,7 @@ class HttpServer:
 
 
 class _Connection(web.RequestHandler):
-    """One connection. Closed if no whole request header arrives in time after its start or its last answer."""
+    """One connection. It is closed if a request header does not arrive completely in time after its start or last response."""
 
     beginning: asyncio.Task[None]
 
@@ -163,7 +174,7 @@ class _Connection(web.RequestHandler):
         ended: Callable[[_Connection], None],
     ) -> None:
         options: dict[str, Any] = {
-            # Arriving bytes do not extend it, so it is also the deadline of the header.
+            # Arriving bytes do not extend this timeout, so it is also the time limit for the header.
             "keepalive_timeout": settings.http_header_secs_max,
             "max_line_size": HEADER_LINE_BYTES_MAX,
             "max_field_size": HEADER_LINE_BYTES_MAX,
@@ -176,7 +187,7 @@ class _Connection(web.RequestHandler):
         self._pending, self._ended = pending, ended
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection on a request target that breaks the parser; asyncio would log each with its traceback."""
+        """Parse received bytes. Close the connection if a request target crashes the parser, instead of logging a traceback."""
         try:
             super().data_received(data)
         except (ValueError, LookupError):
@@ -184,7 +195,7 @@ class _Connection(web.RequestHandler):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Release its place."""
+        """Remove the connection from the server's connection limits (asyncio callback)."""
         super().connection_lost(exc)
         self._ended(self)
 
@@ -202,7 +213,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer malformed HTTP and internal errors."""
+        """Return the response to malformed HTTP or after an internal error (aiohttp callback)."""
         del request, message
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed", exc_info=exc)
@@ -213,7 +224,7 @@ class _Connection(web.RequestHandler):
 
 
 def network_of(address: str) -> str:
-    """Return the IPv4 address, or the network of an IPv6 address, whose connections are counted together."""
+    """Return the network whose connections are limited together: an IPv4 address itself, or the /64 of an IPv6 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
@@ -261,6 +272,6 @@ def _tls(endpoint: Endpoint, settings: InputSettings) -> ssl.SSLContext:
             " PEM file that this user can read"
         ) from None
     if settings.http_tls_client_ca_file:
-        # A client without a certificate may have the token of another grant; a certificate that is shown must be valid.
+        # A client without a certificate may have the token of a grant. A certificate that a client sends must be valid.
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -20,9 +20,9 @@ from producers.sources.endpoint import Scheme
 from producers.sources.source import Line, SourceFile
 
 TURN_LINES_MAX = 1_000
-"""Number of lines that one source yields before the others get their turn."""
+"""Largest number of lines that a source yields before the next one gets its turn."""
 HELD_SECS_MAX = 1.0
-"""Seconds without a message of a sender after which its lines are no longer held back for related ones."""
+"""Seconds without a message of a sender after which its held-back lines are yielded without waiting for related lines."""
 Message = TypeVar("Message")
 
 
@@ -32,12 +32,12 @@ class Outcome(StrEnum):
     KAFKA_ACKNOWLEDGED = "kafka_acknowledged"
     """A message whose lines are published and whose offset is being committed."""
     KAFKA_LEFT = "kafka_left"
-    """A message that was read when its partition was revoked; the next owner reads it again."""
+    """A message that was read but not published when its partition was revoked; the partition's next owner reads it again."""
 
     HTTP_ACKNOWLEDGED = "http_acknowledged"
     """A request whose lines are all published and acknowledged to the client."""
     HTTP_FULL = "http_full"
-    """A request or connection without room; the client must send it again."""
+    """A request or connection that exceeds a limit; the client must send it again."""
     HTTP_UNANSWERED = "http_unanswered"
     """A request whose lines Kafka did not acknowledge in time; the client must send it again."""
     HTTP_STOPPING = "http_stopping"
@@ -59,7 +59,11 @@ class Input(Protocol):
         """Yield lines as they arrive, without end; None while there are none."""
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
-        """Record that everything before these offsets of its files is published; for other files, everything that was taken."""
+        """Record which lines Kafka has.
+
+        `before` maps a virtual file to the offset before which all lines are published. Of a file that is not in it, all
+        lines that were taken are published.
+        """
 
     def stop(self) -> None:
         """Stop reading. `lines` still yields what was read, then None."""
@@ -75,7 +79,7 @@ def outcomes_of(scheme: Scheme) -> list[Outcome]:
 
 
 def in_turns(streams: Sequence[Iterator[Line | None]]) -> Iterator[Line | None]:
-    """Yield lines of endless sources in turns, each in its own order; None once none of them had any."""
+    """Yield the lines of endless sources in turns, each source in its own order; None after a turn in which none had a line."""
     while True:
         quiet = True
         for stream in streams:
@@ -90,7 +94,7 @@ def in_turns(streams: Sequence[Iterator[Line | None]]) -> Iterator[Line | None]:
 
 
 class VirtualFile(Generic[Message]):
-    """The messages of one sender, concatenated. A message is given out again once all of its lines are published."""
+    """The messages of one sender, concatenated like a file. `published` returns a message once all its lines are published."""
 
     def __init__(self, lines: Lines, now: float) -> None:
         self.lines = lines
@@ -99,7 +103,7 @@ class VirtualFile(Generic[Message]):
         self._quiet_since = now
 
     def take(self, value: bytes, message: Message, now: float) -> Iterator[Line]:
-        """Yield the lines of a message."""
+        """Yield the lines of a message with the content `value`; `message` identifies it in `published`."""
         self._quiet_since = now
         yield from self.lines.message(value)
         self.waiting.append((self.lines.fed_to, message))
@@ -110,7 +114,7 @@ class VirtualFile(Generic[Message]):
             yield from self.lines.release()
 
     def published(self, before: Mapping[SourceFile, int]) -> list[Message]:
-        """Remove and return the messages before the first unpublished one, given how far files are published."""
+        """Remove and return the messages before the first unpublished one. `before` is described at `Input.acknowledged`."""
         offset, found = before.get(self.lines.file, self.lines.file.taken), []
         while self.waiting and self.waiting[0][0] <= offset:
             found.append(self.waiting.popleft()[1])

@@ -33,7 +33,7 @@ MESSAGES_MAX = 64
 FRUITLESS_MAX = 1_000
 """Number of messages without a line after which other sources, commits and a stop get their turn."""
 ASK_SECS_MAX = 5.0
-"""Longest wait for the cluster at the start; afterwards, following begins when it is reachable."""
+"""Longest wait for the cluster at the start. If it does not answer, reading begins when it becomes reachable."""
 STOP_SECS_MAX = 0.8
 """Time for the last commit and for leaving the group."""
 WARNING_SECS_MIN = 10.0
@@ -44,7 +44,11 @@ _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 class KafkaInput:
-    """One topic. Raises SourceError if the settings are invalid, or if the cluster is reachable and the topic does not exist."""
+    """A Kafka source that reads one topic.
+
+    The constructor raises SourceError if the client's settings are invalid, or if the cluster answers that the topic does
+    not exist.
+    """
 
     def __init__(
         self,
@@ -59,11 +63,11 @@ class KafkaInput:
         self._source, self._endpoint, self._grant = source, endpoint, source.grant_of(source.path)
         self._line_bytes_max, self._counts, self._clock = line_bytes_max, counts, clock
         self._partitions: dict[int, VirtualFile[int]] = {}
-        """By number. A message is represented by the offset to commit once it is published."""
+        """The assigned partitions, by number. Their messages are represented by the offset to commit once they are published."""
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
         self._stopped = False
-        # Each producer numbers lines for itself, so each is a sensor of its own.
+        # Each producer counts its own line numbers, so each is a sensor of its own.
         self._sensor = f"{settings.kafka_name or socket.gethostname()}:{endpoint}"
         config = {**consumer_config(endpoint, settings), "error_cb": self._on_error, "on_commit": self._on_commit}
         try:
@@ -76,7 +80,10 @@ class KafkaInput:
         )
 
     def lines(self) -> Iterator[Line | None]:
-        """Yield the lines of the messages, in order per partition. Raises PublisherFailed if another took its place."""
+        """Yield the lines of the messages, in order per partition; None while there are none.
+
+        Raises PublisherFailed after a fatal Kafka error, such as another producer with the same `inputs.kafka_name`.
+        """
         fruitless = 0
         while True:
             messages = self._messages()
@@ -97,7 +104,10 @@ class KafkaInput:
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
-        """Commit what is published, without waiting for Kafka's answer."""
+        """Commit the offsets of published messages, without waiting for the result.
+
+        `before` is described at `Input.acknowledged`.
+        """
         offsets = []
         for number, partition in self._partitions.items():
             done = partition.published(before)
@@ -111,11 +121,11 @@ class KafkaInput:
                 self._warn("offsets were not committed, messages may be read again", error.args[0].str())
 
     def stop(self) -> None:
-        """Stop reading; of the messages already read, only the current one is completed."""
+        """Stop reading. `lines` completes the current message and drops the others, which the next owner reads again."""
         self._stopped = True
 
     def close(self) -> None:
-        """Leave the group, once the commits under way are answered."""
+        """Leave the consumer group after the pending commits; wait for it at most `STOP_SECS_MAX` seconds."""
         # The cluster may be unreachable; a stop does not wait for it.
         leaving = threading.Thread(target=self._consumer.close, daemon=True)
         leaving.start()
@@ -143,7 +153,7 @@ class KafkaInput:
             return
         number, offset = message.partition(), message.offset()
         partition = self._partitions.get(number) if number is not None else None
-        if partition is None or offset is None:  # revoked since
+        if partition is None or offset is None:  # the partition was revoked since
             self._counts[Outcome.KAFKA_LEFT] += 1
             return
         yield from partition.take(message.value() or b"", offset + 1, self._clock())
@@ -201,7 +211,7 @@ class KafkaInput:
 
 
 def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
-    """Return the settings of the client; the caller adds callbacks. Raises SettingsError."""
+    """Return the settings of the client; the caller adds callbacks. Raises SettingsError if a TLS file cannot be used."""
     kafka = KafkaSettings(
         bootstrap=",".join(endpoint.places),
         security_protocol=settings.kafka_security_protocol,

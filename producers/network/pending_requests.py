@@ -1,4 +1,7 @@
-"""Requests that wait for Kafka: bodies go from the server's loop to the producer's, answers come back; both are bounded."""
+"""Requests that wait for Kafka: the server's thread passes bodies to the producer's thread, which returns the results.
+
+The number of requests and the bytes of their bodies are bounded.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Body:
     published: asyncio.Future[bool]
 
     def answer(self, published: bool) -> None:
-        """Complete the request. Called from the producer's thread."""
+        """Pass the result to the server's thread, which completes the request. Called from the producer's thread."""
         loop = self.published.get_loop()
         if not loop.is_closed():  # the server may have ended
             loop.call_soon_threadsafe(self._set, published)
@@ -44,7 +47,7 @@ class Body:
 
 
 class PendingRequests:
-    """Bodies between the two loops. A lock, held for moments only, protects what both threads use."""
+    """The requests that are in progress, and the queue of bodies. A lock protects what both threads use."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._requests_max, self._bytes_max = settings.http_requests_waiting_max, settings.http_waiting_bytes_max
@@ -60,8 +63,8 @@ class PendingRequests:
     def admitted(self, size: int) -> Iterator[Callable[[int], None]]:
         """Admit a request that announces `size` bytes; yield the function that reserves bytes as they arrive.
 
-        Bytes are reserved on arrival, so that a slow client occupies no room for bytes that it does not send. Both
-        raise Refused.
+        Bytes are reserved on arrival, so that a slow client occupies no room for bytes that it does not send. The
+        admission and the function raise Refused if there is no room, and the admission also while stopping.
         """
         held = 0
 
@@ -123,12 +126,12 @@ class PendingRequests:
         return counts
 
     def next_body(self) -> Body | None:
-        """Return the body that waits longest, None if there is none; called by the producer."""
+        """Return the body that waits longest, None if there is none. Called from the producer's thread."""
         with self._lock:
             return self._queue.popleft() if self._queue else None
 
     def close(self) -> None:
-        """Refuse further requests, and answer waiting ones that the producer stops."""
+        """Refuse waiting and further requests, because the producer stops."""
         with self._lock:
             self._closed = True
             for body in self._unanswered:

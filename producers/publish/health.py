@@ -12,7 +12,7 @@ QUIET_SECS_MAX = 10.0
 
 
 DIALECTS_REPORTED_MAX = 20
-"""Largest number of dialects in the text."""
+"""Largest number of dialects that the text of a health page lists."""
 
 
 class PublisherFacts(NamedTuple):
@@ -21,11 +21,11 @@ class PublisherFacts(NamedTuple):
     waiting: int
     """Number of messages that Kafka has not acknowledged."""
     quiet_since: float | None
-    """Time since which messages wait and none is acknowledged; None if none wait."""
+    """Time, by the producer's clock, since which messages wait and Kafka acknowledges none; None if no message waits."""
 
 
 def alive(facts: PublisherFacts, now: float) -> Verdict:
-    """Return whether it is alive: messages are acknowledged, or none wait, or Kafka is away for a limited time."""
+    """Return whether the producer is alive: no message waits, or Kafka acknowledged one in the last `AWAY_SECS_MAX` seconds."""
     if facts.quiet_since is None:
         return Verdict(True, "nothing waits for Kafka")
     quiet_secs = now - facts.quiet_since
@@ -42,7 +42,7 @@ def with_dialects(verdict: Verdict, lines: Mapping[str, int]) -> Verdict:
 
 
 def ready(facts: PublisherFacts, kafka_answers: bool, now: float) -> Verdict:
-    """Return whether it is ready: Kafka answers and acknowledges messages."""
+    """Return whether the producer is ready: Kafka answers, and acknowledges waiting messages within `QUIET_SECS_MAX` seconds."""
     if not kafka_answers:
         return Verdict(False, "Kafka does not answer")
     if facts.quiet_since is not None and now - facts.quiet_since > QUIET_SECS_MAX:

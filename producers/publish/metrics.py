@@ -11,7 +11,7 @@ from producers.publish.report import Report
 
 
 def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iterator[Family]:
-    """Yield all metrics of a publisher in Prometheus' families."""
+    """Yield all metrics of a publisher as Prometheus metric families."""
     yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
     # Start at zero, because Prometheus sees an increase only between two samples.
     yield by_label(declared.PUBLISHER_LINES_CUT, dict.fromkeys(report.by_dialect, 0) | report.cut_by_dialect)

@@ -2,7 +2,7 @@
 
     send     blocks while too much is unacknowledged (reading is delayed, nothing is dropped)
     broker   unreachable or refusing: the batch is resent until accepted, with warnings at intervals
-    fatal    the client's own guarantees are broken: PublisherFailed; a restart continues from the saved position
+    fatal    the Kafka client cannot continue: PublisherFailed; a restart continues from the saved position
 
 A line that is too long to publish, a line that its sender may not report, and a message that Kafka finds too large go
 to `rejects` instead.
@@ -74,9 +74,11 @@ class Sending:
 
 
 class Publisher:
-    """One connection to Kafka.
+    """One Kafka client and the batches that it is sending.
 
-    `stopping` ends every wait; unacknowledged batches then stay in `outstanding`.
+    If `stopping` returns True, the waits of `send` and `flush` end early; unacknowledged batches stay in `outstanding`.
+    `acknowledged` is called with each batch that Kafka has. `last_seq` returns the number of the last
+    acknowledged line of a line counter, 0 if there is none.
     """
 
     def __init__(
@@ -91,7 +93,8 @@ class Publisher:
         self._bootstrap = settings.kafka.bootstrap
         raw = settings.publisher.topic
         self._telemetry = topic_name(settings, raw or TELEMETRY)
-        # A producer for a raw topic may write to no other topic; the producer that follows the topic rejects cut lines.
+        # A producer for a raw topic has no right to write to another topic, so it writes rejects there, too. The producer
+        # that follows the topic rejects lines that were cut.
         self._rejects = topic_name(settings, raw or REJECTS)
         self._bytes_max = settings.publisher.queue_bytes_max
         self._clock, self._stopping = clock, stopping
@@ -109,7 +112,7 @@ class Publisher:
         self._producer = Producer(producer_config(settings, self.on_error))
 
     def send(self, batch: Batch) -> bool:
-        """Send a batch, waiting for room; return False, without taking it, if stopped before there was room."""
+        """Wait for room and send a batch. Return False, without sending it, if a stop is requested before there is room."""
         while not self._has_room(batch):
             if self._stopping():
                 return False
@@ -125,7 +128,7 @@ class Publisher:
         return True
 
     def serve(self, wait_secs: float = 0.0) -> None:
-        """Process delivery reports and resend refused batches. Raises PublisherFailed."""
+        """Process delivery reports and resend refused batches. Raises PublisherFailed after a fatal error."""
         self._producer.poll(wait_secs)
         if self._fatal:
             raise PublisherFailed(f"publishing to {self._telemetry} failed: {self._fatal}; start again to go on")
@@ -161,12 +164,12 @@ class Publisher:
         return [sending.batch for sending in self._flying.values()]
 
     def facts(self) -> PublisherFacts:
-        """Return the state of the connection; for another thread."""
+        """Return the state that the health pages use. May be called from any thread."""
         waiting = len(self._flying)
         return PublisherFacts(waiting, self._progress_at if waiting else None)
 
     def answers(self) -> bool:
-        """Return whether Kafka answers a query; for another thread."""
+        """Return whether Kafka answers a metadata request within `ANSWER_SECS_MAX` seconds. May be called from any thread."""
         try:
             self._producer.list_topics(self._telemetry, timeout=ANSWER_SECS_MAX)
         except KafkaException:
@@ -188,7 +191,7 @@ class Publisher:
             self._warn("kafka is out of reach, waiting for it", error)
 
     def _count(self, batch: Batch) -> int:
-        """Number the lines of the batch; return the number of the first."""
+        """Return the number of the batch's first line, and advance the line counter past its last line."""
         key = (batch.device, batch.dialect, batch.sensor)
         last = self._seqs.pop(key, 0) or self._last_seq(key)
         self._seqs[key] = last + len(batch.lines)
@@ -197,12 +200,15 @@ class Publisher:
         return last + 1
 
     def _has_room(self, batch: Batch) -> bool:
-        """Return whether the batch can be sent; one larger than the limit is sent alone."""
+        """Return whether the batch can be sent now; a batch larger than the limit must be the only one in flight."""
         waiting = self.unacknowledged_bytes
         return not self._failed and (not waiting or waiting + batch.size_bytes <= self._bytes_max)
 
     def _send_one_alone(self) -> None:
-        """Resend one batch alone, because the client groups messages, and only a single message is surely too large itself."""
+        """Resend the first failed batch alone, once no other batch is in flight.
+
+        The client groups messages into requests, so only a request with a single message shows which one is too large.
+        """
         if len(self._flying) == len(self._failed):
             first = min(self._failed, key=_BY_NUMBER)
             self._failed.remove(first)
@@ -258,7 +264,7 @@ class Publisher:
         )
 
     def _delivered(self, sending: Sending, error: KafkaError | None, _message: Message) -> None:
-        if sending.number not in self._flying:  # purged when closing
+        if sending.number not in self._flying:  # purged by `close`
             return
         if error is not None:
             self._undelivered(sending, error)

@@ -14,7 +14,7 @@ class Report:
     bytes: int = 0
     messages: int = 0
     bytes_before: int = 0
-    """For files that are read to their end: bytes that an earlier run published according to the saved positions."""
+    """Bytes of the files that, according to the saved positions, an earlier run published. 0 for followed files."""
     by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines by dialect."""
     identified: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Report:
     received: Counter[str] = field(default_factory=Counter)
     """Network messages and requests, by outcome."""
     damage: str = ""
-    """Description of what could not be read."""
+    """Description of the damaged parts of files; "" if everything could be read."""
 
     @property
     def too_long(self) -> int:
@@ -50,5 +50,5 @@ class Report:
 
     @property
     def unacknowledged_messages(self) -> int:
-        """Number of messages that Kafka did not acknowledge; the next run sends them again."""
+        """Number of messages that Kafka did not acknowledge; the next run sends them again if their lines can be read again."""
         return self.messages - self.acknowledged_messages

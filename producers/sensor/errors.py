@@ -11,8 +11,9 @@ log = logging.getLogger(__name__)
 class Errors:
     """A reusable context manager that suppresses and counts exceptions.
 
-    Every such exception is a defect of the sensor. The first, second, fourth, eighth … is logged, so that input which provokes
-    it cannot flood the log. Exceptions that are no `Exception`, such as `KeyboardInterrupt`, propagate.
+    `skipped` names for the log what an exception skips. Every exception is a defect of the sensor. The first, second,
+    fourth, eighth … exception is logged, so that input which provokes them cannot flood the log. Exceptions outside the
+    class `Exception`, such as `KeyboardInterrupt`, propagate.
     """
 
     def __init__(self, skipped: str) -> None:

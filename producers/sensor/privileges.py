@@ -5,8 +5,8 @@
     CAP_NET_ADMIN    rules, queue and socket destruction; kept when a mode is configured, as requests may be blocked
     CAP_SYS_PTRACE   /proc/PID/exe, and the addresses in /proc/PID/stat, of other users' processes; always kept
 
-The user stays root, which owns tracefs. From then on file permissions apply to the sensor: the list, the mode file, certificates
-and `publisher.state_dir` must belong to root or be accessible to all users.
+The user stays root, which owns tracefs. Without the dropped capabilities, file permissions apply to root, too: the deny list, the
+mode file, certificates and `publisher.state_dir` must belong to root or be accessible to all users.
 
 Sources: capabilities(7), capset(2), prctl(2), setpriority(2); include/uapi/linux/capability.h.
 """
@@ -68,7 +68,10 @@ def keep_only(kept: Iterable[Capability]) -> None:
 
 @contextmanager
 def prioritised() -> Iterator[None]:
-    """Start threads inside the block, and their children, with niceness `NICENESS`; unchanged without permission."""
+    """Give the niceness `NICENESS` to threads that start inside the block, and to their children.
+
+    Without permission, the niceness stays as it is.
+    """
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, min(before, NICENESS))

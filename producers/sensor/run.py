@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 LOOK_SECS = 1.0
 """Interval between two checks of the kernel's counters and the clocks."""
 TAKE_SECS = 0.05
+"""Interval at which `write` takes the queued lines."""
 HELD_SECS = 0.001
 """Poll timeout while records are held back because older ones may still arrive."""
 STABLE_NS = 100_000
@@ -67,7 +68,10 @@ SOCKETS, HTTP = "sockets", "sensor"
 
 
 class Sensor:
-    """A reader of an ftrace instance, running until stopped. Any thread may read its counters at any time."""
+    """The sensor of a device. From `start` until `stop`, its threads read the kernel's records and put lines into `queue`.
+
+    Any thread may read its counters at any time.
+    """
 
     def __init__(
         self,
@@ -115,7 +119,7 @@ class Sensor:
         """Read the available records and end the threads."""
         if self.capture_reader is not None:
             self.capture_reader.stop()
-        with suppress(BlockingIOError):  # asked often enough
+        with suppress(BlockingIOError):  # the pipe is full, so a stop was requested already
             os.write(self._wake_write, b".")
         self._thread.join()
 
@@ -194,7 +198,7 @@ class Sensor:
                 ready = poll.poll(HELD_SECS if self._ordered or self._begun else LOOK_SECS)
                 asked = any(handle == self._wake_read for handle, _ in ready)
                 if asked:
-                    # Take twice: the processes of all records are looked up before the last round.
+                    # Take twice, so that the processes of all records are looked up before the last round reports them.
                     self._take(last=False)
                     time.sleep(HELD_SECS)
                 self._take(last=asked)
@@ -217,7 +221,7 @@ class Sensor:
         for begin in self._begun.take(begun, None if last else known_ns):
             with self.errors:
                 self._begin(begin)
-        # Set this after all begins: changes wait for the processes that began after them.
+        # Set this after the loop: by now all starts of processes and programs up to this time are applied.
         self.processes.known_ns = known_ns
         until_ns = None if last else self.processes.stable_ns()
         followed = [record for record in records if isinstance(record, Change | Program)]
@@ -293,7 +297,8 @@ def sensing(
 ) -> Iterator[Sensor]:
     """Run a sensor inside the block and remove everything from the kernel afterwards. Raises SensorError.
 
-    The process gives up most of its capabilities permanently.
+    `device` is the host name by default, `place` the directory of tracefs. The process gives up most of its capabilities
+    permanently.
     """
     name = device or socket.gethostname()
     if problem := device_name_problem(name):

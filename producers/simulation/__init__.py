@@ -1,10 +1,11 @@
-"""A fleet that does not exist, with the truth about it: lines of real dialects, and what was really asked.
+"""Simulation of a fleet: it generates the lines of its sensors in real dialects, and the ground truth about them.
 
-    settings   what makes a world       device    ports, sensors, lines        world    devices, slice after slice
-    fleet      who is in it             traffic   what happens on a device     feed     onto Kafka
-    outages    when sensors are away    eve, sockets   how they write          folder   into files
+    settings   parameters of a world    device         ports, sensors, lines       world    all devices, by time slice
+    fleet      devices, proxies, sites  traffic …      what happens on a device    feed     output to Kafka
+    outages    outages of sensors       eve, sockets   formats of the lines        folder   output to files
 
-The same `WorldSettings` are the same world: the same lines in the same order and the same truth, byte for byte.
+The truth lists the requests that were really sent, also those that no sensor reports. The same `WorldSettings` give the
+same world: the same lines in the same order and the same truth, byte for byte.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ __all__ = ["SimulatedLine", "World", "WorldError", "WorldSettings", "confirmed_p
 
 
 def simulate(settings: WorldSettings) -> Iterator[SimulatedLine]:
-    """Every line of a world, as it arrives. Memory follows the open connections, not the duration."""
+    """Yield every line of a world in the order of arrival. Memory use depends on the open connections, not on the duration."""
     return World(settings).lines()
 
 
 def truth(settings: WorldSettings) -> Iterator[dict[str, object]]:
-    """Every proxied request of a world, as it is asked. To have lines and truth in one go: `World(settings, truth=…)`."""
+    """Yield every proxied request of a world in the order of time.
+
+    For lines and truth in one run, use `World(settings, truth=…)`.
+    """
     truths: list[dict[str, object]] = []
     for _ in World(settings, truth=truths.append).slices():
         yield from truths

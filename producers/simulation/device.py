@@ -1,10 +1,10 @@
-"""One device: its ports, its sensors and what they write. What happens on it is in `traffic`.
+"""One simulated device: its ports, its two sensors and their lines. `traffic` and its neighbours decide what happens on it.
 
-Everything that comes of a connection is known when it opens, so its lines are written at once, each into the slice of time in
-which it arrives. A device holds what is still to come of its open connections and of those that its sensor still remembers,
-and nothing else. It is drawn from its own random numbers: no other device changes it.
+The whole course of a connection is decided when the connection opens. All its lines are generated at once, and each is
+stored in the time slice in which it will arrive. A device thus stores only the future lines of connections that are open
+or still in its sensor's flow table. Each device has its own random numbers, so it does not depend on other devices.
 
-Times are by the device's own clock; only where a line lies in the feed is by a right one.
+Times are by the device's own clock, except arrival times, which are by a correct clock.
 """
 
 from __future__ import annotations
@@ -24,41 +24,48 @@ from schemas.events import Micros, ProtectionMode
 
 PORT_FIRST, PORT_COUNT = 32_768, 28_232
 LONG: Micros = 30 * MICROS
-"""The port of a longer connection is passed over until its sensor has forgotten it; others are free before their turn comes."""
+"""Duration above which the port of a connection is marked as busy until the network sensor has forgotten the 5-tuple.
+
+Ports are used in turn; those of shorter connections are free again before their next turn.
+"""
 REMEMBERED: Micros = 15 * MICROS
-"""A flow is logged up to so long after its timeout; then its 5-tuple may come again."""
+"""Time after a flow's timeout by which its record is written, so that its 5-tuple may be used again."""
 FOLDED: Micros = 50_000
-"""A connection that is over so soon makes one endpoint record, not two."""
+"""Longest duration of a connection that has a single endpoint record; a longer one has a record for its beginning, too."""
 SHUTDOWN: Micros = 300_000
-"""A sensor that is stopped takes so long to write what it knows."""
+"""Longest time in which a stopped network sensor writes the records of the flows that it knows."""
 LOOKED_UP: Micros = 10_000
-"""A name is looked up within this time."""
+"""Time between the start of a DNS look-up and the connection to the address found."""
 STATS: Micros = 8 * MICROS
+"""Interval of the network sensor's statistics."""
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One TCP connection as it really is, whichever sensor sees it."""
+    """One TCP connection as it really is, whether or not a sensor reports it."""
 
     start: Micros
     established: Micros
-    """0 when the other side refused."""
+    """0 if the other side refused the connection."""
     program: Program
     pid: int
     remote: Remote
     port: int
     wire: eve.Wire
     cut: Micros
-    """From then on the sensor does not understand it."""
+    """Time at which the network sensor stops; once restarted, it cannot parse the rest of the connection."""
     lag: Micros
-    """How much later than they happened its lines are written."""
+    """Microseconds between an event of the connection and its line."""
     odd: bool
-    """Some of its lines are late or doubled."""
+    """Whether some of its lines are late or doubled."""
     requests: int = 0
 
 
 class Device:
-    """Opens connections and writes its sensors' lines."""
+    """A device that opens connections and writes the lines of its sensors.
+
+    It adds to the counts in `tally`. With `keeps_truth`, it also stores the truth.
+    """
 
     def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, keeps_truth: bool) -> None:
         chance = Random(f"{world.seed}/{number}")  # noqa: S311  # a world is drawn from its seed
@@ -94,7 +101,10 @@ class Device:
             tally[f"outages: {outage.kind}"] += 1
 
     def written(self, index: int) -> tuple[list[Written], list[Written]]:
-        """What arrives in this slice from each of the sensors, in order. Ask for each slice once, in order."""
+        """Return the lines of the endpoint sensor and of the network sensor that arrive in this time slice, in order.
+
+        Call it once for each slice, in order.
+        """
         until = self._begin + self._skew + (index + 1) * SLICE
         while self._stats < until and self._stats < self.end:
             if not (is_in(self._down, self._stats) or is_in(self._lost, self._stats)):
@@ -104,11 +114,11 @@ class Device:
         return self.journal.written(index)
 
     def mode(self, at: Micros) -> ProtectionMode:
-        """The protection mode at a time."""
+        """Return the protection mode at a time."""
         return self.profile.mode_at(at)
 
     def proxy(self) -> Remote:
-        """The proxy for the next connection."""
+        """Draw the proxy for the next connection."""
         if self.profile.local[1] is not None and self.draw() < 0.5:
             return PROXIES_V6[int(self.draw() * len(PROXIES_V6))]
         return self._proxies[int(self.draw() * 3)]
@@ -116,9 +126,10 @@ class Device:
     def connect(
         self, start: Micros, remote: Remote, program: Program, *, port: int = 0, answer: bool = True
     ) -> Connection:
-        """Open a connection; `close` must be called for it in the end, as it writes the endpoint records.
+        """Open a connection; call `close` or `keep_open` for it, which write its endpoint records.
 
-        A program that was started for it looks up the proxy's name first, unless it has a `port` of its own and the address, too.
+        A program that does not run all the time looks up the proxy's name first, unless it has a fixed source `port`. If
+        `answer` is False, the other side refuses the connection.
         """
         draw = self.draw
         if remote.kind and not (program.stays or port):
@@ -145,7 +156,7 @@ class Device:
         )
 
     def emit(self, connection: Connection, at: Micros, line: str) -> bool:
-        """Write a line of the network sensor, unless it is away; return whether it was written."""
+        """Write a line of the network sensor, unless the sensor has an outage; return whether it was written."""
         if at >= connection.cut or (self._lost and is_in(self._lost, at)):
             return False
         put = self._put_oddly if connection.odd else self._put
@@ -166,9 +177,11 @@ class Device:
         logged: Micros = 0,
         unanswered: str = "",
     ) -> bool:
-        """The connection ends: the endpoint records and the flow record, `logged` earlier when the 5-tuple is used again.
+        """End a connection: write its endpoint records and its flow record.
 
-        `unanswered` is a request that the sensor logs only now, as no answer came; return whether it was logged.
+        `sent` and `received` are in bytes. The flow record is written after the flow timeout, or at `logged` if the
+        5-tuple is used again then. `unanswered` is the http object of a request without a response, which the sensor
+        logs together with the flow; return whether it was logged.
         """
         self._kernel(connection, end)
         if end - connection.start > LONG:
@@ -192,11 +205,14 @@ class Device:
         return logged_now
 
     def keep_open(self, connection: Connection) -> None:
-        """Write the endpoint records of a connection that does not end: there is no flow record."""
+        """Write the endpoint records of a connection that stays open; it has no flow record."""
         self._kernel(connection, self.end)
 
     def old_tunnel(self, began: Micros, end: Micros, remote: Remote, program: Program) -> Connection:
-        """Open a connection older than the sensors: the network sensor sees packets of it, the endpoint sensor nothing."""
+        """Open a connection that is older than the sensors and lasts until `end`.
+
+        The network sensor reports only its later packets, the endpoint sensor nothing.
+        """
         connection = self.connect(began, remote, program)
         connection.cut = began
         if end - began > LONG:
@@ -220,7 +236,12 @@ class Device:
         listed: bool = False,
         inner_host: str = "",
     ) -> None:
-        """Record what was really asked, for the truth. Times are by the device's own clock but `at`, which is by a right one."""
+        """Record a request for the truth.
+
+        `seen` states whether a sensor reports the request, `listed` whether its host is on the deny list. `inner_host` is
+        the TLS server name inside the tunnel if it is another one. In the record, the field `at` is by a correct clock;
+        the other times are by the device's clock.
+        """
         seq = connection.requests
         connection.requests = seq + 1
         self._requests += 1
@@ -280,7 +301,7 @@ class Device:
             )  # fmt: skip
 
     def record_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
-        """A connection that went past the proxies, for the truth."""
+        """Record a connection that bypasses the proxies, for the truth."""
         if self._truth:
             connected: dict[str, object] = {
                 "device": self.name,
@@ -298,7 +319,7 @@ class Device:
             self.journal.record(at - self._skew, DIRECT, connected)
 
     def look_up(self, at: Micros, name: str, address: str) -> None:
-        """Write the lines of a DNS look-up, which the parser ignores."""
+        """Write the network sensor's lines for a DNS look-up. The parser ignores them."""
         cut = self._cut(at)
         if at >= cut or is_in(self._lost, at):
             return
@@ -317,7 +338,11 @@ class Device:
             self._put(SURICATA, due - skew, lookup.flow(due, reason))
 
     def _half_seen(self, connection: Connection, since: Micros, end: Micros, sent: int, received: int) -> None:
-        """What the sensor sees of a connection once it is back: packets in the middle, which way round is a guess."""
+        """Write what the network sensor reports of a connection after it was restarted: one flow record for each restart.
+
+        The sensor sees only packets in the middle of the connection and guesses its direction, wrongly in half of the
+        cases.
+        """
         while since < end:
             up = max((outage.until for outage in self._down if outage.since <= since < outage.until), default=since)
             first = max(up, self._begin + self._skew) + int(self.draw() * 3 * MICROS)
@@ -338,7 +363,11 @@ class Device:
                 return
 
     def _kernel(self, connection: Connection, end: Micros) -> None:
-        """Write the endpoint records: one if it was over quickly, else one at the beginning and one at the end."""
+        """Write the endpoint records.
+
+        A connection that was refused or ended soon has one record. Another one has a record when it is established and
+        one when it ends, and a record of the attempt if the handshake was slow.
+        """
         start, established, remote = connection.start, connection.established, connection.remote
         process, local_ip = connection.program.name, self._local(remote).ip
         head = sockets.head(self.name, connection.pid, process, local_ip, connection.port, remote)

@@ -1,6 +1,7 @@
 """DNS look-ups: frequent in a real network, and ignored by the parser.
 
-A resolver asks for both kinds of address at once and gets an answer to each. The flow is logged like any other.
+A resolver sends a query for the IPv4 address and one for the IPv6 address at once, and gets an answer to each. The flow
+is logged like that of any connection.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from schemas.events import Micros
 
 
 class Lookup:
-    """One name looked up, over UDP. `at` is the first query."""
+    """The EVE records of one look-up over UDP.
+
+    `at` is the time of the first query, `took` the time until its answer in microseconds.
+    """
 
     __slots__ = ("_at", "_community", "_ends", "_head", "_number", "_tail", "_took")
 
@@ -24,7 +28,7 @@ class Lookup:
         self._ends = f"{pair.before}{port}{pair.after.replace('TCP', 'UDP')}"
 
     def lines(self, name: str, address: str) -> list[tuple[Micros, str]]:
-        """Two queries and two answers, of which one is NXDOMAIN, and when each was logged."""
+        """Return the time and the text of each record: two queries, and two answers, the second of which is NXDOMAIN."""
         at, done, number = self._at, self._at + self._took, self._number
         middle = (
             f'{self._head}dns{self._ends}"pkt_src":"wire/pcap","community_id":"{self._community}","dns":{{"version":2,'
@@ -45,7 +49,7 @@ class Lookup:
         ]
 
     def flow(self, at: Micros, reason: str) -> str:
-        """The flow when it leaves the sensor's table."""
+        """Return the flow record, which is written at `at`, when the flow leaves the sensor's flow table."""
         end = self._at + self._took + 25
         return (
             f'{{"timestamp":"{stamp(at)}{self._head}flow{self._ends}"app_proto":"dns","flow":{{"pkts_toserver":2,"pkts_toclient":2,'

@@ -14,7 +14,7 @@ from schemas.events import Micros
 
 TCP, UDP = 6, 17
 FINISHED, RESET, ESTABLISHED, REFUSED, MIDSTREAM = "finished", "reset", "established", "refused", "midstream"
-"""How a flow looked when its record was written."""
+"""States of a TCP flow at the time of its record."""
 
 _STATES = {
     FINISHED: (
@@ -40,17 +40,17 @@ _REGIONS = ',"ts_max_regions":1,"tc_max_regions":1'
 
 @lru_cache(maxsize=4_096)
 def second(seconds: int) -> str:
-    """A second as records spell it."""
+    """Return the date and time of EVE timestamps, for a time in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def stamp(at: Micros) -> str:
-    """A time as records spell it."""
+    """Return the EVE timestamp of a time."""
     return f"{second(at // MICROS)}.{at % MICROS:06d}+0000"
 
 
 class Pair:
-    """Two hosts that talk: what the records of all flows between them share."""
+    """The parts of EVE records that all flows between the device and another host share."""
 
     __slots__ = ("_other_first", "_packed", "after", "back", "before", "local", "other")
 
@@ -73,7 +73,10 @@ class Pair:
 
 
 class Wire:
-    """One flow as a network sensor names it: what all its records share. `start` is its first packet."""
+    """The EVE records of one TCP flow. `start` is the time of its first packet.
+
+    `tail` and `interface` are JSON fragments that all records of the device share; `port` is the device's port.
+    """
 
     __slots__ = ("_community", "_ends", "_head", "_pair", "_port", "_tail", "_there", "start")
 
@@ -86,11 +89,11 @@ class Wire:
         self._there = f'{ends}"pkt_src":"wire/pcap","community_id":"{community}",'
 
     def http(self, at: Micros, tx: int, exchange: str) -> str:
-        """A request with its answer, or without."""
+        """Return the http event of transaction `tx`; `exchange` is the content of its http object, from `get` or `connect`."""
         return f'{{"timestamp":"{stamp(at)}{self._head}http{self._there}"tx_id":{tx},"http":{{{exchange}}}{self._tail}'
 
     def fileinfo(self, at: Micros, tx: int, exchange: str, path: str, size: int) -> str:
-        """The body of an answer."""
+        """Return the fileinfo event of a response body of `size` bytes."""
         return (
             f'{{"timestamp":"{stamp(at)}{self._head}fileinfo{self._back()}"http":{{{exchange}}},"app_proto":"http",'
             f'"fileinfo":{{"filename":"{path}","gaps":false,"state":"CLOSED","stored":false,"size":{size},"tx_id":{tx}}}'
@@ -98,7 +101,7 @@ class Wire:
         )
 
     def tls(self, at: Micros, name: str, *, tunnelled: bool) -> str:
-        """A client hello."""
+        """Return the tls event of a client hello with server name `name`; `tunnelled` if it was sent in a CONNECT tunnel."""
         tunnel = ',"from_proto":"http"' if tunnelled else ""
         return (
             f'{{"timestamp":"{stamp(at)}{self._head}tls{self._there}"tls":{{"sni":"{name}","version":"TLS 1.3"{tunnel}}}'
@@ -106,7 +109,11 @@ class Wire:
         )
 
     def alert(self, at: Micros, tx: int, listed: Listed, rule: str, deed: str, content: str) -> str:
-        """A verdict; `rule` is where the name stood, `deed` what the rule does, `content` the http or tls object."""
+        """Return the alert event of a rule for a listed domain.
+
+        `rule` is the place of the domain (`CONNECT`, `host` or `tls`), `deed` the action of the rule (`alert`, `drop` or
+        `reject`), `content` the http or tls object of the event.
+        """
         verdict = {
             "alert": '"action":"alert"',
             "drop": '"action":"drop"',
@@ -125,7 +132,7 @@ class Wire:
         )
 
     def drop(self, at: Micros, size: int, listed: Listed, rule: str, deed: str, *, first: bool) -> str:
-        """One packet that was dropped: by the rule, then because its flow is."""
+        """Return the drop event of a packet. The rule drops the `first` packet; the others are dropped because their flow is."""
         reason = "rules" if first else "flow drop"
         alert = f',"tx_id":0,{_rule(listed, rule, deed, False)}' if first else ""
         return (
@@ -149,7 +156,10 @@ class Wire:
         *,
         turned: bool = False,
     ) -> str:
-        """What is known of the flow when it leaves the sensor's table; `content` is app_proto with its comma, or empty."""
+        """Return the flow event, which is written at `at`, when the flow leaves the sensor's flow table.
+
+        `content` is the app_proto fragment with its comma, or "". `turned` exchanges client and server.
+        """
         name, flags = _STATES[state]
         ends = f'{self._pair.back}{self._port},"proto":"TCP",' if turned else self._ends
         if turned:
@@ -165,12 +175,12 @@ class Wire:
         )
 
     def _back(self) -> str:
-        """Both ends of a packet that came from the other side."""
+        """Return the fragment with the addresses of a packet to the device."""
         return f'{self._pair.back}{self._port},"proto":"TCP","pkt_src":"wire/pcap","community_id":"{self._community}",'
 
 
 def connect(host: str, port: int, agent: str, status: int | None) -> str:
-    """The http object of a CONNECT; without a status it was never answered."""
+    """Return the content of the http object of a CONNECT; `status` is None if it was never answered."""
     if status is None:
         answer = '"length":0'
     elif status == 200:
@@ -186,19 +196,19 @@ def connect(host: str, port: int, agent: str, status: int | None) -> str:
 
 
 def get(host: str, url: str, agent: str, kind: str, status: int | None, size: int, method: str = "GET") -> str:
-    """The http object of a plain request; `url` is what was asked, absolute or not."""
+    """Return the content of the http object of a plain request; `status` is None if it was never answered."""
     answer = f'"http_method":"{method}","protocol":"HTTP/1.1"' + ("" if status is None else f',"status":{status}')
     content = f'"http_content_type":"{kind}",' if status is not None else ""
     return f'"hostname":"{host}","url":"{url}","http_user_agent":"{agent}",{content}{answer},"length":{size}'
 
 
 def tls_object(name: str, *, blocked: bool) -> str:
-    """The tls object of a verdict."""
+    """Return the tls object of an alert event."""
     return f'"tls":{{"sni":"{name}","version":"{"UNDETERMINED" if blocked else "TLS 1.3"}"}}'
 
 
 def stats(device: str, at: Micros, uptime: int) -> str:
-    """Return a sensor's statistics, shortened: the parser ignores them."""
+    """Return a stats event, shortened, as the parser ignores it. `uptime` is in seconds."""
     packets = 90 * uptime
     return (
         f'{{"timestamp":"{stamp(at)}","event_type":"stats","stats":{{"uptime":{uptime},"capture":{{"kernel_packets":{packets},'

@@ -1,4 +1,4 @@
-"""What all errands are made of: how long a proxy takes, how long things last, one request with its answer."""
+"""Parts that all errands share: response times of a proxy, durations of connections, and a request with its response."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HTTP, TLS, TUNNELLED, NOTHING = (
     '"app_proto":"tls","app_proto_orig":"http",',
     "",
 )
-"""The application protocols of a flow record."""
+"""JSON fragments with the application protocol of a flow record."""
 
 
 def ask(device: Device, at: Micros) -> tuple[Micros, Micros]:
-    """When the next request is sent, and when its answer is there."""
+    """Draw when the next request after `at` is sent, and when its response arrives."""
     draw = device.draw
     asked = at + 200 + int(draw() * 1_500)
     luck = draw()
@@ -24,7 +24,7 @@ def ask(device: Device, at: Micros) -> tuple[Micros, Micros]:
 
 
 def length(device: Device) -> Micros:
-    """Draw how long something stays open: most for seconds, some for hours, none longer than the world allows."""
+    """Draw how long a connection stays open: mostly seconds, sometimes hours, at most `WorldSettings.open_secs_max`."""
     luck, more = device.draw(), device.draw()
     if luck < 0.55:
         drawn = 20_000 + int(more * more * 3 * MICROS)
@@ -40,7 +40,10 @@ def length(device: Device) -> Micros:
 def plain_exchange(
     device: Device, connection: Connection, at: Micros, tx: int, content: str, path: str, size: int
 ) -> bool:
-    """A request and the body of its answer: a sensor in the path logs the body first."""
+    """Write the records of a request and of the body of its response; return whether the request was logged.
+
+    An inline sensor logs the body first.
+    """
     if at >= connection.cut:
         return False
     http = connection.wire.http(at, tx, content)

@@ -1,8 +1,8 @@
-"""What is in the world: proxies, sites, programs, and what each device is like. Names and addresses are reserved ones.
+"""The contents of a world: proxies, sites, programs and devices. Names and addresses are reserved or private ones.
 
-proxies    confirmed   to be named in `correlation.proxies` (`confirmed_proxies`)
-           learnt      the company's as well, found out by what they are asked
-           unknown     a stranger's, used by few
+kinds of proxies   confirmed   of the company, named in `correlation.proxies` (`confirmed_proxies`)
+                   learnt      of the company, not named in the settings; the worker learns them from their requests
+                   unknown     not of the company, used on few devices
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from schemas.events import Micros, ProtectionMode
 
 
 class Remote(NamedTuple):
-    """The other end of a connection, in both spellings: Suricata writes IPv6 in full."""
+    """An address and port, with the address in both formats: Suricata writes IPv6 addresses in full."""
 
     ip: str
     port: int
     full_ip: str
     packed_ip: bytes
     kind: str = ""
-    """confirmed, learnt, unknown: what a proxy is; "" for one of many servers."""
+    """`confirmed`, `learnt` or `unknown` for a proxy, `resolver` for the DNS server, "" for other hosts."""
 
 
 class Program(NamedTuple):
-    """What opens connections on a device."""
+    """A program that opens connections on a device."""
 
     name: str
     agent: str
     stays: bool
-    """It lives long and keeps its process id; others are started again for each errand."""
+    """Whether it runs all the time and keeps its process id; others are started for each connection."""
 
 
 class Listed(NamedTuple):
-    """A domain that network protection watches, and what it does where the device blocks."""
+    """A domain on the deny list, and the actions of its rules in protection mode `block`."""
 
     host: str
     word: str
@@ -47,11 +47,12 @@ class Listed(NamedTuple):
     connect: str
     inside: str
     plain: str
-    """`drop`, `reject` or `alert` for a CONNECT, the name inside a tunnel, a plain request."""
+    """The action (`drop`, `reject` or `alert`) on a plain request. `connect` is that on a CONNECT, `inside` that on a TLS server
+    name in a tunnel."""
 
 
 def remote(ip: str, port: int, kind: str = "") -> Remote:
-    """An end as both dialects spell it."""
+    """Return a Remote with the address in all formats."""
     address = ip_address(ip)
     return Remote(str(address), port, address.exploded, address.packed, kind)
 
@@ -120,7 +121,7 @@ def device_name(number: int) -> str:
 
 
 def confirmed_proxies() -> tuple[str, ...]:
-    """The proxies that the company knows, as `correlation.proxies` wants them."""
+    """Return the confirmed proxies in the format of `correlation.proxies`."""
     known = [*PROXIES, *PROXIES_V6]
     return tuple(
         f"proxy-{number}={f'[{one.ip}]' if ':' in one.ip else one.ip}:{one.port}"
@@ -131,24 +132,25 @@ def confirmed_proxies() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a device is like for the whole run. Times are by its own clock."""
+    """The properties of a device, which are constant. Times are by its own clock."""
 
     name: str
     local: tuple[Remote, Remote | None]
     """Its addresses, IPv4 and IPv6 (port 0)."""
     user: str
     skew: Micros
-    """What its clock shows more than it is."""
+    """Microseconds by which its clock is ahead of a correct clock."""
     activity: float
     inline: bool
-    """Its sensor sits in the path and can block."""
+    """Whether its network sensor is in the path of the packets and can block them."""
     knows_stranger: bool
+    """Whether a program on it uses an unknown proxy."""
     modes: tuple[tuple[Micros, ProtectionMode], ...]
-    """From when on which mode holds."""
+    """Its protection modes in order, each with the time from which it applies."""
     outages: tuple[Outage, ...] = field(default=())
 
     def mode_at(self, at: Micros) -> ProtectionMode:
-        """The mode that holds at a time."""
+        """Return the protection mode at a time."""
         held = self.modes[0][1]
         for since, mode in self.modes:
             if since <= at:
@@ -160,7 +162,7 @@ _FIRST_MODES = (ProtectionMode.BLOCK, ProtectionMode.BLOCK, ProtectionMode.AUDIT
 
 
 def profile_of(world: WorldSettings, number: int, chance: Random) -> Profile:
-    """Draw one device of the fleet."""
+    """Draw the properties of a device from the random numbers `chance`."""
     draw = chance.random
     skew = round((2 * draw() - 1) * world.skew_secs_max * MICROS)
     if draw() < world.astray_share:

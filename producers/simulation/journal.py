@@ -1,4 +1,4 @@
-"""Lines of a device's sensors that are not read yet, by the slice of time in which they arrive."""
+"""The lines of a device's sensors that have not arrived yet, by the time slice in which they will arrive."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 SLICE: Micros = 200_000
-"""Lines are handed out in slices of time: as long as a publisher lets a line wait for its message."""
+"""Length of a time slice, in microseconds. By default, a publisher holds a line at most this long."""
 SOCKETS, SURICATA = range(2)
-"""A device's two sensors, each with a file of its own."""
+"""Indexes of a device's two sensors, each of which writes its own file."""
 PROXIED, DIRECT = range(2)
-"""The two kinds of truth."""
+"""Kinds of truth: a proxied request, and a connection that bypasses the proxies."""
 ODD_LINES_SHARE = 0.2
-"""Of the lines of an odd connection so many are late or doubled; the others are not asked, which is cheaper."""
+"""Share of late or doubled lines among the lines of odd connections. Other lines need no draw, which saves time."""
 
 Written = tuple[Micros, bytes]
-"""When a line arrives, by a right clock, and the line."""
+"""The arrival time of a line by a correct clock, and the line."""
 TimedTruth = tuple[Micros, int, dict[str, object]]
-"""When something was done, by a right clock; PROXIED or DIRECT; the truth of it."""
+"""A time by a correct clock; PROXIED or DIRECT; the truth of that time."""
 _WHEN = itemgetter(0)
 
 
 class Journal:
-    """Lines and truths, each given out once."""
+    """The future lines of a device, and its truths. Each is returned once, with its time slice."""
 
     def __init__(self, world: WorldSettings, draw: Callable[[], float], tally: Counter[str]) -> None:
         self._draw, self._tally = draw, tally
@@ -35,7 +35,7 @@ class Journal:
         self._disorder = world.disorder_secs_max * MICROS
         odd = world.late_share + world.doubled_share
         self.odd_share = min(1.0, odd / ODD_LINES_SHARE)
-        """Connections whose lines are put down by `put_oddly`."""
+        """Share of the connections whose lines are added with `put_oddly`."""
         self._odd_lines = odd / self.odd_share if odd else 0.0
         self._late_lines = world.late_share / self.odd_share if odd else 0.0
         self._lines: tuple[dict[int, list[Written]], dict[int, list[Written]]] = ({}, {})
@@ -44,16 +44,16 @@ class Journal:
 
     @property
     def waits(self) -> bool:
-        """Some line is still to come."""
+        """Whether some lines have not arrived yet."""
         return any(self._lines)
 
     @property
     def waiting(self) -> int:
-        """How many lines are still to come."""
+        """Number of lines that have not arrived yet."""
         return sum(len(lines) for slices in self._lines for lines in slices.values())
 
     def put(self, sensor: int, at: Micros, line: str) -> None:
-        """A sensor's line arrives at a time that is not past."""
+        """Add a line of a sensor that arrives at `at`, in a slice that was not returned yet."""
         index, slices = (at - self._begin) // SLICE, self._lines[sensor]
         try:
             slices[index].append((at, line.encode()))
@@ -62,7 +62,7 @@ class Journal:
             slices[index] = [(at, line.encode())]
 
     def put_oddly(self, sensor: int, at: Micros, line: str) -> None:
-        """The same for a line that may be late or doubled."""
+        """Add a line, which may be late or doubled."""
         luck = self._draw()
         if luck < self._odd_lines:
             delay = int(self._draw() * self._disorder)
@@ -75,11 +75,14 @@ class Journal:
         self.put(sensor, at, line)
 
     def record(self, at: Micros, kind: int, truth: dict[str, object]) -> None:
-        """Record what was done at a time; what was done before the world began is given with its first slice."""
+        """Add a truth of the time `at`. Truths from before the world's beginning belong to the first slice."""
         self._truths.setdefault(max(0, (at - self._begin) // SLICE), []).append((at, kind, truth))
 
     def written(self, index: int) -> tuple[list[Written], list[Written]]:
-        """What arrives in this slice from each of the sensors, in order. Ask for each slice once, in order."""
+        """Remove and return the lines of each sensor that arrive in this slice, in order.
+
+        Call it once for each slice, in order.
+        """
         self._next = index + 1
         kernel, network = (slices.pop(index, []) for slices in self._lines)
         kernel.sort(key=_WHEN)
@@ -87,7 +90,7 @@ class Journal:
         return kernel, network
 
     def written_before(self, until: Micros) -> tuple[list[Written], list[Written]]:
-        """Return what arrives from each of the sensors in all slices before a time, in order."""
+        """Remove and return the lines of each sensor in all slices that end before `until`, in order."""
         self._next = (until - self._begin) // SLICE
         kernel, network = (
             [one for index in sorted(slices) if index < self._next for one in sorted(slices.pop(index), key=_WHEN)]
@@ -96,5 +99,5 @@ class Journal:
         return kernel, network
 
     def truths(self, index: int) -> list[TimedTruth]:
-        """What was really done in this slice."""
+        """Remove and return the truths of this slice, in no particular order."""
         return self._truths.pop(index, [])

@@ -1,10 +1,10 @@
-"""When a device's sensors are away: what happens then is not seen by them.
+"""Outages of a device's sensors. What happens during an outage is not in their lines.
 
-restart    the network sensor is stopped and started: it writes every flow it knows, and begins again; of connections
-           that are older than it, it sees packets and does not understand them
-loss       its lines are lost on the way, while it goes on
-kernel     endpoint records are lost
-off        protection is off for a long while: a long restart
+restart    the network sensor is stopped, writes a record of every flow that it knows, and is started again; it cannot
+           parse the rest of connections that are older
+loss       the network sensor continues, but its lines are lost on the way
+kernel     the endpoint records are lost
+off        as restart, but for a long time
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 SECS_MAX = 20.0
-"""The longest restart or loss."""
+"""Longest outage of any kind except `off`."""
 
 
 class Outage(NamedTuple):
-    """One time during which a sensor is away, by the device's own clock."""
+    """An outage of a sensor from `since` until `until`, by the device's own clock."""
 
     kind: str
     since: Micros
@@ -45,5 +45,5 @@ def outages_of(world: WorldSettings, skew: Micros, chance: Random) -> tuple[Outa
 
 
 def is_in(outages: tuple[Outage, ...], at: Micros) -> bool:
-    """Whether a time lies in one of them."""
+    """Return whether a time lies in one of the outages."""
     return any(outage.since <= at < outage.until for outage in outages)

@@ -1,4 +1,4 @@
-"""Requests to domains on the list: what network protection stops, what it only notes, and that people try again."""
+"""Errands with requests to domains on the deny list, which network protection blocks or only reports, and retries of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from schemas.clock import MICROS
 from schemas.events import Micros, ProtectionMode
 
 DROPS_MAX = 8
-"""Packets that a client sends into a dropped flow before it gives up."""
+"""Largest number of packets that a client sends again in a dropped flow before it gives up."""
 
 
 def listed_plain(device: Device, start: Micros) -> None:
-    """A plain request to a listed domain after others on the same connection."""
+    """Simulate plain requests on one connection, the last of them to a listed domain."""
     draw = device.draw
     listed, program = LISTED[int(draw() * len(LISTED))], TOOLS[int(draw() * len(TOOLS))]
 
@@ -26,7 +26,7 @@ def listed_plain(device: Device, start: Micros) -> None:
 
 
 def listed_tunnel(device: Device, start: Micros) -> None:
-    """A tunnel to a listed domain; what is stopped is tried again."""
+    """Simulate a tunnel to a listed domain; a program retries a blocked one up to twice."""
     draw = device.draw
     listed, program, proxy = LISTED[int(draw() * len(LISTED))], TOOLS[int(draw() * len(TOOLS))], device.proxy()
     for _ in range(1 + int(draw() * 3)):
@@ -40,7 +40,10 @@ def listed_tunnel(device: Device, start: Micros) -> None:
 
 
 def _listed_request(device: Device, connection: Connection, listed: Listed, at: Micros) -> Ending:
-    """A plain request to a listed host."""
+    """Simulate a plain request to a listed host, under the device's protection mode at that time; return how it ended.
+
+    A request that would be sent after the world's end is left out.
+    """
     program, wire, tx = connection.program, connection.wire, connection.requests
     asked, answered = ask(device, at)
     if asked >= device.end:
@@ -72,7 +75,7 @@ def _listed_request(device: Device, connection: Connection, listed: Listed, at: 
 
 
 def _try_listed(device: Device, start: Micros, listed: Listed, program: Program, proxy: Remote) -> tuple[Micros, bool]:
-    """One tunnel to a listed host: when it was over, and whether it was stopped."""
+    """Simulate one tunnel to a listed host; return when it ended and whether it was blocked."""
     draw, host = device.draw, listed.host
     connection = device.connect(start, proxy, program)
     wire = connection.wire
@@ -123,7 +126,11 @@ def _try_listed(device: Device, start: Micros, listed: Listed, program: Program,
 
 
 def _drops(device: Device, connection: Connection, at: Micros, listed: Listed, rule: str, deed: str) -> Micros:
-    """The packets of a stopped flow, each twice as late as the one before; when the program gave up."""
+    """Write the drop events of a blocked flow; return when the program gives up.
+
+    If the rule rejects, the program gives up at once. Otherwise, the program sends the packet again up to `DROPS_MAX` times,
+    each time after twice the interval.
+    """
     wire, wait = connection.wire, 200_000
     device.emit(connection, at, wire.drop(at, 177, listed, rule, deed, first=True))
     if deed == "reject":

@@ -1,4 +1,4 @@
-"""What makes a world, and what comes out of it: the same settings are the same world, byte for byte, on any machine."""
+"""Parameters of a simulated world, and its lines. The same settings give the same world, byte for byte, on any machine."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from schemas.events import Micros
 
 DEFAULT_START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LINES_PER_SEC_AND_DEVICE_MAX = 400.0
-"""Beyond it a device would use its ports again while its sensor remembers them."""
+"""Above it, a device would use its ports again while its sensor still remembers their flows."""
 DEVICES_MAX = 100_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WorldError(ValueError):
-    """Such a world cannot be; the message gives the reason and an alternative."""
+    """Invalid settings of a world; the message gives the reason and an alternative."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
-    """One world. Shares are from 0 to 1."""
+    """The parameters of a world. Shares are from 0 to 1."""
 
     seed: int = 1
     devices: int = 50
     lines_per_sec: float = 2_000.0
-    """Lines of the whole fleet in a second of its own time, on average."""
+    """Average number of lines that the whole fleet writes in a simulated second."""
     duration_secs: float = 30.0
-    """How long the fleet works; then its network sensors are stopped, and write what they know of every flow."""
+    """Simulated seconds of activity. Then the network sensors are stopped and write a record of every flow that they know."""
     start: datetime = DEFAULT_START
     gaps: bool = False
-    """Sensors restart, lose lines and are switched off for a while; what they missed cannot be known."""
+    """Whether sensors restart, lose lines and are switched off for a while."""
     disorder_secs_max: float = 2.0
-    """How much later than it was written a late line arrives, at most. The correlator allows `correlation.lateness_secs`."""
+    """Largest delay of a late or doubled line. The correlator allows `correlation.lateness_secs`."""
     late_share: float = 0.01
+    """Share of the lines that arrive late."""
     doubled_share: float = 0.005
+    """Share of the lines that arrive twice."""
     open_secs_max: float = 20_900.0
-    """How long a connection stays open after its last request, at most."""
+    """Longest time for which a connection stays open after its last request."""
     flow_timeout_secs: float = 60.0
-    """How long after its end a flow is logged, at the earliest: Suricata's own default."""
+    """Shortest time between the end of a flow and its record. 60 is Suricata's default."""
     skew_secs_max: float = 3.0
-    """How wrong the clock of an ordinary device is, at most."""
+    """Largest error of an ordinary device's clock, in both directions."""
     astray_share: float = 0.02
-    """Devices whose clock is hours wrong."""
+    """Share of the devices whose clock is wrong by hours."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be. Raises WorldError."""
+        """Raise WorldError if a setting is invalid."""
         if self.start.tzinfo is None:
             raise WorldError(f"start {self.start.isoformat()} has no time zone; add +00:00 or Z")
         if not 1 <= self.devices <= DEVICES_MAX:
@@ -64,21 +66,21 @@ class WorldSettings:
 
     @property
     def begin(self) -> Micros:
-        """When the world starts."""
+        """Time at which the world begins."""
         whole = self.start - _EPOCH
         return (whole.days * 86_400 + whole.seconds) * MICROS + whole.microseconds
 
     @property
     def end(self) -> Micros:
-        """When the sensors are stopped."""
+        """Time at which the world ends and its sensors are stopped."""
         return self.begin + round(self.duration_secs * MICROS)
 
 
 class SimulatedLine(NamedTuple):
-    """One line as a sensor wrote it, and where it lies in the feed."""
+    """One line as a sensor wrote it, and when and from where it arrives."""
 
     at: Micros
-    """When it arrives, by a clock that is right; the times inside are by the device's own."""
+    """Arrival time by a correct clock; the times in the line are by the device's own clock."""
     device: str
     sensor: str
     dialect: str

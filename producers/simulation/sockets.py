@@ -1,4 +1,4 @@
-"""Endpoint records: one when a connection is established, once more when it is over."""
+"""Records of the endpoint sensor: one when a connection is established, and one when it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.events import Micros
 
 
 def head(device: str, pid: int, process: str, local_ip: str, local_port: int, remote: Remote) -> str:
-    """What all lines of a connection begin with."""
+    """Return the beginning of all records of a connection."""
     return (
         f'{{"device": "{device}", "pid": {pid}, "process": "{process}", "local_ip": "{local_ip}", "local_port": {local_port}, '
         f'"remote_ip": "{remote.ip}", "remote_port": {remote.port}, "result": "'
@@ -23,5 +23,5 @@ def record(head: str, result: str, attempt: str, establish: str = "", close: str
 
 
 def stamp(at: Micros) -> str:
-    """A time as this sensor spells it."""
+    """Return a time in the format of the endpoint sensor."""
     return f"{second(at // MICROS)}.{at % MICROS:06d}Z"

@@ -1,7 +1,8 @@
-"""The ordinary things: pages, tunnels, several hosts over one connection, and what goes past the proxies.
+"""Ordinary errands: pages, tunnels, requests to several hosts over one connection, and connections that bypass the proxies.
 
-Each function is one errand of a program, from its first connection to its last. It writes the sensors' lines
-(`Device.emit`, `Device.close`) and the truth (`Device.record_request`).
+An errand is what a program does for one purpose, from its first connection to its last. Each function simulates one:
+it writes the sensors' lines (`Device.emit`, `Device.close`) and the truth (`Device.record_request`). `start` is by the
+device's clock.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 OPEN_PORT_FIRST = 1_024
+"""First source port of tunnels that stay open; other connections use higher ports."""
 
 
 class Ending(NamedTuple):
-    """How the last request of a connection went: noticed by network protection, stopped by it, and when it was over."""
+    """How the last request of a connection ended: whether network protection reported it and dropped its flow, and the time."""
 
     alerted: bool
     dropped: bool
@@ -39,7 +41,7 @@ class Ending(NamedTuple):
 
 
 def page(device: Device, start: Micros) -> None:
-    """A browser opens a page: several connections at once."""
+    """Simulate a browser that opens a page, over several connections at once."""
     draw = device.draw
     program = BROWSERS[int(draw() * 2)]
     proxy = device.proxy()
@@ -54,20 +56,20 @@ def page(device: Device, start: Micros) -> None:
 
 
 def one_tunnel(device: Device, start: Micros) -> None:
-    """A tool or an agent fetches something over HTTPS."""
+    """Simulate a tool or an agent that sends HTTPS through one tunnel."""
     draw = device.draw
     tunnel(device, start, AGENT if draw() < 0.2 else TOOLS[int(draw() * len(TOOLS))], device.proxy())
 
 
 def one_keep_alive(device: Device, start: Micros) -> None:
-    """A tool fetches several things over plain HTTP."""
+    """Simulate a tool that sends plain HTTP requests over one connection."""
     keep_alive(device, start, TOOLS[int(device.draw() * len(TOOLS))], device.proxy())
 
 
 def tunnel(
     device: Device, start: Micros, program: Program, proxy: Remote, *, host: str = "", scenario: str = "tunnel"
 ) -> None:
-    """CONNECT, then TLS for as long as it takes."""
+    """Simulate a CONNECT, and TLS in the tunnel. Without `host`, the host is drawn."""
     if start >= device.end:
         return
     draw = device.draw
@@ -85,7 +87,7 @@ def tunnel(
 
 
 def open_tunnel(device: Device, start: Micros, number: int) -> None:
-    """CONNECT, then TLS that does not end; `number` counts such tunnels of a device and gives each a port below the others'."""
+    """Simulate a tunnel that stays open. `number` is its number on the device; it determines the source port."""
     host, program = SITES[int(device.draw() * len(SITES))], BROWSERS[1]
     connection = device.connect(start, device.proxy(), program, port=OPEN_PORT_FIRST + number)
     wire = connection.wire
@@ -104,7 +106,7 @@ def keep_alive(
     scenario: str = "keep_alive",
     last: Callable[[Connection, Micros], Ending] | None = None,
 ) -> None:
-    """Plain HTTP to several hosts over one connection; `last` is asked at the end, as it may be the connection's, too."""
+    """Simulate plain HTTP requests to several hosts over one connection. `last` adds a final request, which may end it."""
     if start >= device.end:
         return
     draw = device.draw
@@ -135,7 +137,7 @@ def keep_alive(
 
 
 def plain_in_tunnel(device: Device, start: Micros) -> None:
-    """CONNECT to port 80 and plain HTTP inside: the sensor counts its transactions from 0 again."""
+    """Simulate a CONNECT to port 80, and plain HTTP in the tunnel, whose transactions the sensor counts from 0 again."""
     draw = device.draw
     program, host = TOOLS[int(draw() * len(TOOLS))], SITES[int(draw() * len(SITES))]
     connection = device.connect(start, device.proxy(), program)
@@ -153,14 +155,14 @@ def plain_in_tunnel(device: Device, start: Micros) -> None:
 
 
 def address_asked(device: Device, start: Micros) -> None:
-    """CONNECT to an address; only the name inside the tunnel adds to it."""
+    """Simulate a CONNECT to an IP address; only the TLS server name in the tunnel could show a host name."""
     draw = device.draw
     program, server = TOOLS[int(draw() * len(TOOLS))], SERVERS[int(draw() * len(SERVERS))]
     tunnel(device, start, program, device.proxy(), host=server.ip, scenario="address")
 
 
 def stranger(device: Device, start: Micros) -> None:
-    """A program uses an unknown proxy; on most devices none does."""
+    """Simulate a tunnel through an unknown proxy; on most devices, which use no unknown proxy, an ordinary tunnel."""
     proxy = STRANGERS[int(device.draw() * len(STRANGERS))]
     if device.profile.knows_stranger:
         tunnel(device, start, TOOLS[0], proxy, scenario="stranger")
@@ -169,7 +171,7 @@ def stranger(device: Device, start: Micros) -> None:
 
 
 def direct_tls(device: Device, start: Micros) -> None:
-    """HTTPS past the proxies."""
+    """Simulate HTTPS that bypasses the proxies."""
     draw = device.draw
     host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]
     device.look_up(start, host, server.ip)
@@ -183,7 +185,7 @@ def direct_tls(device: Device, start: Micros) -> None:
 
 
 def direct_http(device: Device, start: Micros) -> None:
-    """Plain HTTP past the proxies."""
+    """Simulate plain HTTP that bypasses the proxies."""
     draw = device.draw
     host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]._replace(port=80)
     program, (path, kind) = TOOLS[int(draw() * len(TOOLS))], PATHS[int(draw() * len(PATHS))]
@@ -199,7 +201,7 @@ def direct_http(device: Device, start: Micros) -> None:
 
 
 def older_tunnel(device: Device, begin: Micros) -> None:
-    """A tunnel that was open before the sensors were started."""
+    """Simulate a tunnel that was opened before `begin`, when the sensors started."""
     draw = device.draw
     began = begin - int((5 + 3_000 * draw()) * MICROS)
     host = SITES[int(draw() * len(SITES))]

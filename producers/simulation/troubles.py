@@ -1,4 +1,4 @@
-"""What goes wrong or is out of the way: refusals, silence, 5-tuples used again, and what no sensor on the device can see."""
+"""Errands with failures and rare cases: refusals, missing responses, reused 5-tuples, requests that no sensor can see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.events import Micros
 
 
 def asked_to_log_in(device: Device, start: Micros) -> None:
-    """The proxy wants a password; CONNECT is asked again on the same connection."""
+    """Simulate a proxy that requires authentication (407): the CONNECT is repeated on the same connection."""
     draw = device.draw
     program = TOOLS[int(draw() * len(TOOLS))]
     connection = device.connect(start, device.proxy(), program)
@@ -28,7 +28,7 @@ def asked_to_log_in(device: Device, start: Micros) -> None:
 
 
 def refused(device: Device, start: Micros) -> None:
-    """The proxy refuses or fails; the program tries again, at last with success."""
+    """Simulate CONNECTs that the proxy denies or that fail, and a last attempt that succeeds."""
     draw = device.draw
     program, proxy, host = TOOLS[int(draw() * len(TOOLS))], device.proxy(), SITES[int(draw() * len(SITES))]
     for _ in range(1 + int(draw() * 2)):
@@ -50,7 +50,7 @@ def refused(device: Device, start: Micros) -> None:
 
 
 def unanswered(device: Device, start: Micros) -> None:
-    """The proxy never answers: the sensor logs the request only with the flow."""
+    """Simulate a CONNECT that the proxy never answers; the sensor logs it only together with the flow."""
     draw = device.draw
     program, host = TOOLS[int(draw() * len(TOOLS))], f"dead-{int(draw() * 90)}.example"
     connection = device.connect(start, device.proxy(), program)
@@ -62,7 +62,10 @@ def unanswered(device: Device, start: Micros) -> None:
 
 
 def same_port(device: Device, start: Micros) -> None:
-    """A program with a fixed source port: the 5-tuple comes again at once, and the flow is logged because of that."""
+    """Simulate a program with a fixed source port, which reuses its 5-tuple at once.
+
+    The sensor logs the earlier flow when the 5-tuple is reused.
+    """
     draw = device.draw
     program, proxy, port = TOOLS[int(draw() * len(TOOLS))], device.proxy(), 20_000 + int(draw() * 2_000)
     for left in range(1 + int(draw() * 3), -1, -1):
@@ -91,7 +94,7 @@ def same_port(device: Device, start: Micros) -> None:
 
 
 def fronted(device: Device, start: Micros) -> None:
-    """Domain fronting: another name inside the tunnel than the one asked of the proxy."""
+    """Simulate domain fronting: the TLS server name in the tunnel differs from the host of the CONNECT."""
     draw = device.draw
     host, inner = SITES[int(draw() * len(SITES))], f"c2-{int(draw() * 9)}.hidden.example"
     program = TOOLS[int(draw() * len(TOOLS))]
@@ -108,7 +111,7 @@ def fronted(device: Device, start: Micros) -> None:
 
 
 def encrypted(device: Device, start: Micros) -> None:
-    """TLS to the proxy itself: no sensor on the device can see inside."""
+    """Simulate a request over TLS to the proxy, which no sensor on the device can see."""
     draw = device.draw
     program, host = TOOLS[int(draw() * len(TOOLS))], SITES[int(draw() * len(SITES))]
     connection = device.connect(start, TLS_PROXY, program)
@@ -120,14 +123,14 @@ def encrypted(device: Device, start: Micros) -> None:
 
 
 def unreachable(device: Device, start: Micros) -> None:
-    """The proxy refuses the connection itself."""
+    """Simulate a TCP connection that the proxy refuses."""
     connection = device.connect(start, device.proxy(), TOOLS[0], answer=False)
     device.close(connection, connection.start + 400, NOTHING, 74, 60, state=eve.REFUSED)
     device.tally["connections: unreachable"] += 1
 
 
 def silent(device: Device, start: Micros) -> None:
-    """A browser opens a connection in advance and never asks anything on it."""
+    """Simulate a browser that opens a connection in advance and sends no request on it."""
     connection = device.connect(start, device.proxy(), BROWSERS[0])
     device.close(connection, connection.start + 500_000 + int(device.draw() * 20 * MICROS), NOTHING, 216, 112)
     device.tally["connections: silent"] += 1

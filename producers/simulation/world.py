@@ -1,4 +1,4 @@
-"""A world, or a share of its devices: slice after slice of what arrives, and what was really asked."""
+"""A simulated world, or some of its devices: the lines that arrive in each time slice, and the truth about them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 OLDER_SHARE = 0.25
-"""Devices with a tunnel that is older than their sensors."""
+"""Share of the devices with a tunnel that is older than their sensors."""
 Errand = Callable[[Device, Micros], None]
-"""What is done on a device from a time on."""
+"""Simulates one errand on a device, from a time by the device's clock on."""
 
 _SHARES: tuple[tuple[Errand, int], ...] = (
     (page, 350),
@@ -61,22 +61,23 @@ _SHARES: tuple[tuple[Errand, int], ...] = (
     (encrypted, 3),
 )
 _ERRANDS: tuple[Errand, ...] = tuple(errand for errand, share in _SHARES for _ in range(share))
-"""One drawn from it is one errand in its due share."""
+"""Each errand as often as its share; a draw with equal chances therefore respects the shares."""
 _LINES_PER_ERRAND = 14.0
-"""On average, flow records included."""
+"""Average number, including flow records."""
 
 Record = Callable[[dict[str, object]], object]
+"""Receives one truth."""
 
 
 class Stream(NamedTuple):
-    """What one sensor writes in one dialect."""
+    """The dialect and the id of one sensor of a device."""
 
     dialect: str
     sensor: str
 
 
 class DeviceLines(NamedTuple):
-    """What one device's sensors wrote in one slice of time, each in order."""
+    """The lines of one device that arrive in one time slice, by sensor; those of each sensor are in order."""
 
     device: str
     streams: tuple[Stream, Stream]
@@ -84,9 +85,10 @@ class DeviceLines(NamedTuple):
 
 
 class World:
-    """Some of a world's devices: every `shards`-th from `shard` on. Iterate over it once; `tally` then has its counts.
+    """A world, or the part of it with the devices number `shard`, `shard` + `shards` and so on.
 
-    `truth` is called with each proxied request and `direct` with each connection past the proxies, when it begins.
+    Call either `slices` or `lines`, once. It calls `truth` with each proxied request and `direct` with each connection that
+    bypasses the proxies, in the order of time. Afterwards, `tally` contains the counts of everything generated.
     """
 
     def __init__(
@@ -109,11 +111,11 @@ class World:
 
     @property
     def waiting(self) -> int:
-        """How many lines are written and have not arrived: those of what is open or remembered by a sensor."""
+        """Number of generated lines that have not arrived yet, of connections that are open or still in a sensor's flow table."""
         return sum(resident.device.journal.waiting for resident in self._residents)
 
     def slices(self) -> Iterator[tuple[Micros, list[DeviceLines]]]:
-        """For each slice of time its end, and what each device wrote; devices without lines are left out."""
+        """Yield the end of each time slice, and the lines of each device in it; devices without lines are left out."""
         index, begin, end = 0, self.settings.begin, self.settings.end
         while begin + index * SLICE < end or any(resident.device.journal.waits for resident in self._residents):
             by_device = []
@@ -133,7 +135,7 @@ class World:
             yield begin + index * SLICE, by_device
 
     def lines(self) -> Iterator[SimulatedLine]:
-        """All lines as they arrive; of those that arrive at once, each sensor's in its own order."""
+        """Yield all lines in the order of arrival. Lines of a sensor that arrive at the same time keep their order."""
         for _, by_device in self.slices():
             arrived = [
                 (at, one.device, stream, line)
@@ -153,7 +155,7 @@ class World:
 
 
 class _Resident:
-    """A device at work: errand after errand until the end."""
+    """A device, and the errands on it, which begin one after the other until the world's end."""
 
     def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, keeps_truth: bool) -> None:
         self.device = device = Device(settings, number, tally, keeps_truth=keeps_truth)
@@ -169,7 +171,7 @@ class _Resident:
             older_tunnel(device, self._begin)
 
     def written(self, index: int) -> tuple[list[Written], list[Written]]:
-        """What its sensors wrote in this slice."""
+        """Simulate the errands that begin in this slice; return the lines of each sensor that arrive in it."""
         device, until = self.device, self._begin + (index + 1) * SLICE
         while self._next < until and self._next < device.end:
             _ERRANDS[int(device.draw() * len(_ERRANDS))](device, self._next)

@@ -1,1 +1,1 @@
-"""Sources as given on the command line: their paths, the grants of their senders, and failures while reading."""
+"""Sources as given on the command line: their paths, the grants of their senders, and counters of exceptions in dialects."""

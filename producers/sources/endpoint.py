@@ -1,4 +1,4 @@
-"""Network endpoints as spelled in the path of a source.
+"""Network endpoints, as written in the path of a source.
 
 kafka://broker-1:9092,broker-2:9092/topic    follow a topic of another Kafka cluster, or an Event Hub
 https://0.0.0.0:8443/                        accept POSTed lines over TLS
@@ -31,11 +31,11 @@ EXAMPLES = {
     Scheme.HTTP: "http://127.0.0.1:8088/",
 }
 _REMOVED = ("syslog+tcp", "syslog+udp")
-"""Schemes of earlier versions. Their lines were lost when the producer was killed."""
+"""Schemes of earlier versions, removed because their lines were lost when the producer was killed."""
 
 
 class EndpointError(ValueError):
-    """A path that has the form of an endpoint but is none; the message gives the correct form."""
+    """An invalid network endpoint in the path of a source; the message gives the correct form."""
 
 
 class Endpoint(NamedTuple):
@@ -43,7 +43,7 @@ class Endpoint(NamedTuple):
 
     scheme: Scheme
     places: tuple[str, ...]
-    """host:port; for Kafka, all that were given."""
+    """Addresses, each as host:port; several only for Kafka."""
     name: str
     """For Kafka the topic, for HTTP the path without its first slash."""
 
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
 
 
 def parse_endpoint(path: str) -> Endpoint | None:
-    """Parse a source's path; None if it is a file's. Raises EndpointError."""
+    """Parse the path of a source; return None for a file. Raises EndpointError for an invalid endpoint or a removed scheme."""
     written, sign, rest = path.partition("://")
     if sign and written in _REMOVED:
         raise EndpointError(

@@ -31,7 +31,10 @@ class DialectFailures:
         self._log_at: dict[str, float] = {}
 
     def add(self, dialect: Dialect, error: Exception) -> None:
-        """Count an exception, and log where it was raised, without its message, which may quote the line."""
+        """Count an exception and log where it was raised, at most once per `LOG_SECS_MIN` for each dialect.
+
+        Its message is not logged, as it may quote the line.
+        """
         self.by_dialect[dialect.name] += 1
         now = self._clock()
         if now >= self._log_at.get(dialect.name, now):

@@ -4,8 +4,8 @@
     [inputs.grants.proxy]     addresses = ["10.1.0.7"]  devices = ["*"]    a proxy's log is about every client
     [inputs.grants.edr]       sources = ["kafka://broker/edr"]  devices = ["ws-*"]  verdicts = true
 
-A client must match a grant. The operator names files and topics on the command line, so they are unrestricted unless a
-grant names them as well.
+An HTTP client may send lines only if it matches a grant. The operator chooses files and topics on the command line, so
+they are unrestricted unless the `sources` of a grant match them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Grant:
     devices: tuple[str, ...]
     """Patterns of DeviceIds, lower case."""
     verdicts: bool
-    """Whether its verdicts and protection modes count."""
+    """Whether the verdicts and protection modes that the sender reports count."""
     only: str = field(init=False, compare=False)
-    """The only device it may report on; "" if there may be several."""
+    """The only device that the sender may report on; "" if several are possible."""
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,8 +64,9 @@ class Grant:
 class Grants:
     """All grants.
 
-    A client must fulfil every condition of a grant. If several grants match, one with certificates precedes one
-    without; then the order of the settings applies. A client that sends a token matches only grants with that token.
+    A client must fulfil every condition of a grant. If several grants match, one with certificates takes precedence over
+    one without; then the order of the settings applies. A client that sends a token matches only grants with that
+    token; one that sends none matches only grants without a token.
     """
 
     def __init__(self, settings: InputSettings) -> None:
@@ -83,13 +84,17 @@ class Grants:
             clients.sort(key=lambda client: not client.certificates)
 
     def has_clients(self, *, certificates: bool) -> bool:
-        """Return whether any client can have a grant, given whether certificates are verified; if not, an input is useless."""
+        """Return whether any client can match a grant; if none can, an HTTP input is useless.
+
+        `certificates` states whether the input verifies client certificates.
+        """
         return any(certificates or not one.certificates for clients in self._clients.values() for one in clients)
 
     def for_client(self, *, token: str = "", certificate_names: Sequence[str] = (), address: str = "") -> Grant | None:
         """Return the grant of a client; None if it has none and may not send.
 
-        `certificate_names` are those of a verified certificate; `address` is an IP address, "" if there is none.
+        `certificate_names` are the names in the client's verified certificate. `address` is its IP address, "" if it has
+        none.
         """
         shown = frozenset(certificate_names)
         ip = ip_address(canonical_ip(address)) if address else None
@@ -133,7 +138,10 @@ class _Client(NamedTuple):
 
 
 def wrong_names(settings: InputSettings, device_id: Callable[[str], str]) -> Iterator[tuple[str, str, str]]:
-    """Yield each name in a grant that is not the DeviceId of its device: grant, name, DeviceId."""
+    """Yield each device name in a grant that is not a DeviceId: the grant, the name, and the DeviceId to use instead.
+
+    `device_id` returns the DeviceId of a name.
+    """
     for name, one in settings.grants.items():
         for device in Grant.of(name, one).devices:
             if not set(device) & _WILD and (right := device_id(device)) != device:

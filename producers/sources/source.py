@@ -21,9 +21,9 @@ from schemas.parsers.recognition import AUTO, NOBODYS
 
 STDIN = "-"
 SENSOR = "sensor"
-"""Placeholder for a path if lines come from the project's own sensor."""
+"""Value in place of a path if the lines come from the built-in sensor."""
 HEAD_BYTES_MAX = 1024
-"""Size of a file's beginning that is remembered, to distinguish it from another file with the same inode."""
+"""Number of a file's first bytes that identify it, beside its inode, which another file may have later."""
 
 
 class SourceError(Exception):
@@ -31,7 +31,7 @@ class SourceError(Exception):
 
 
 class SourceDamaged(SourceError):
-    """A source of which a part could not be read; everything before the damage was read."""
+    """A part of a source is damaged; everything before the damage was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Source:
     endpoint: Endpoint | None = None
     """Its network endpoint; None for files."""
     grants: Grants | None = field(default=None, compare=False)
-    """Where the grants of its files are looked up; None if they are unrestricted."""
+    """The grants that restrict its files or its topic; None if there are none."""
     failures: DialectFailures = field(default_factory=DialectFailures, compare=False)
     """Counter of exceptions in its dialects' code."""
 
@@ -62,7 +62,7 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Parse `DIALECT:PATH`. Raises SourceError."""
+    """Parse `DIALECT:PATH`. Raises SourceError for another form, an unknown dialect or an invalid endpoint."""
     name, colon, path = text.partition(":")
     known = dialects() | {AUTO: NOBODYS}
     if not colon or not path or name not in known:
@@ -75,7 +75,7 @@ def parse_source(text: str) -> Source:
 
 @dataclass(slots=True, eq=False)
 class SourceFile:
-    """A file identified by its content, whatever its present name: by device, inode and first bytes."""
+    """A file, identified by device number, inode and first bytes; it stays the same file when it is renamed."""
 
     dialect: str
     path: str
@@ -85,17 +85,17 @@ class SourceFile:
     head_bytes: int = 0
     head_sha256: str = ""
     taken: int = 0
-    """Offset (uncompressed) before which everything was handed on; reading begins here."""
+    """Offset in the uncompressed content before which all lines were taken; reading begins here."""
     once: bool = False
-    """It cannot be read again: what Kafka does not acknowledge before the process ends is lost."""
+    """Whether it can be read only once; lines that Kafka does not acknowledge before the process ends are then lost."""
     changed: Micros = 0
-    """Time of its last modification; no line of it is younger. 0 if unknown, as for sources that are no file."""
+    """Time of its last modification; none of its lines was written later. 0 if unknown, as for a source that is not a file."""
     grant: Grant | None = None
     """What its sender may report; None if the source is unrestricted."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """Identity of the file that is known without opening it."""
+        """The part of its identity that is known without reading its content."""
         return self.dialect, self.device_number, self.inode
 
     def begins_like(self, stream: BinaryIO) -> bool:
@@ -103,7 +103,7 @@ class SourceFile:
         return self.head_sha256 == _head(stream, self.head_bytes)[1]
 
     def remember_head(self, stream: BinaryIO) -> None:
-        """Extend the remembered beginning of a file that was shorter before."""
+        """Remember more first bytes, if the file had fewer than `HEAD_BYTES_MAX` before."""
         if self.head_bytes < HEAD_BYTES_MAX:
             self.head_bytes, self.head_sha256 = _head(stream, HEAD_BYTES_MAX)
 
@@ -127,7 +127,7 @@ def changed_at(status: os.stat_result) -> Micros:
 
 
 def file_stamp(path: str | Path) -> tuple[int, int, int, int] | None:
-    """Return values that differ once a file's content changed: device, inode, size, time; None if it is inaccessible."""
+    """Return values that change with a file's content: device, inode, size and time; None if the file is inaccessible."""
     try:
         status = os.stat(path)
     except OSError:
@@ -143,10 +143,12 @@ class Line(NamedTuple):
     value: bytes
     file: SourceFile
     start: int
+    """Offset at which reading must resume to read this line again."""
     end: int
-    """Offset after the newline; for rows before the last one of an envelope, the beginning of the envelope."""
+    """Offset at which reading resumes after this line: after its newline. An envelope is read again as a whole, so all of its
+    rows except the last one have the offset of its beginning."""
     written: Micros
-    """Time at which the sensor wrote it; if the line has none, that of the line before."""
+    """Time at which the sensor wrote the line; if the line contains none, the time of the line before."""
     too_long: str = ""
     """Length and hash of the whole line if `value` is only its beginning."""
 

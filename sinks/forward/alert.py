@@ -1,6 +1,6 @@
-"""An alert as the forwarder reads it: the fields that decide whether it is sent, and those of a CEF line. Pure.
+"""An alert as the forwarder reads it: the fields that decide whether it is sent, and the fields of a CEF line. Pure.
 
-Parsing is lenient: missing fields are empty, and kinds or severities of a newer worker are passed on, not refused.
+Parsing is lenient: missing fields are empty, and unknown kinds and severities of a newer worker are accepted.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class ForwardedAlert(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 class Skip(StrEnum):
-    """Why an alert is not sent; a metric's label."""
+    """Reason why an alert is not sent; it is the label of a metric."""
 
     SUPPRESSED = "suppressed"
     SEVERITY = "severity"
     KIND = "kind"
     SUPERSEDED = "superseded"
-    """A newer version of the alert waits or is under way already."""
+    """The same or a newer version of the alert waits or is being sent already."""
 
 
 _decoder = msgspec.json.Decoder(ForwardedAlert)
@@ -80,7 +80,7 @@ def read(raw: bytes) -> ForwardedAlert | Reject:
 
 
 def why_not(alert: ForwardedAlert, settings: ForwardSettings) -> Skip | None:
-    """Return why the alert is not sent; None if it is. An unknown severity passes the filter."""
+    """Return why the alert is not sent; None if it is sent. An unknown severity passes the filter."""
     if alert.SuppressedBy:
         return Skip.SUPPRESSED
     if settings.kinds and alert.Kind not in settings.kinds:

@@ -2,8 +2,8 @@
 
     CEF:0|unproxy|unproxy|VERSION|KIND|NAME|SEVERITY|externalId=… cn1=… cn1Label=AlertVersion act=blocked …
 
-The most informative fields come first. A field that exceeds the limit is omitted as a whole, with its label, and the
-line contains the number of omitted fields.
+The most informative fields come first. A field that does not fit into the line's limit is omitted as a whole, with its
+label. The line then contains the number of omitted fields.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from schemas.indicators import Severity
 from sinks.forward.alert import ForwardedAlert
 
 CEF_SEVERITY: dict[str, int] = {Severity.INFORMATIONAL: 1, Severity.LOW: 3, Severity.MEDIUM: 6, Severity.HIGH: 8}
-"""Severities from 0 to 10; CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high."""
+"""CEF severities (0 to 10) of the alerts' severities; CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high."""
 SEVERITY_UNKNOWN = 6
+"""CEF severity of an alert with an unknown severity."""
 
 NAME_BYTES_MAX = 120
-"""Largest size of a kind or a title in the header."""
+"""Largest size, in bytes of UTF-8, of a kind or a title in the header; the rest is cut off."""
 _CUT = " cn2={} cn2Label=FieldsLeftOut"
 _CUT_BYTES = len(_CUT.format(99))
 
@@ -32,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def cef(alert: ForwardedAlert, version: str, bytes_max: int) -> bytes:
-    """Return one line of at most `bytes_max` bytes."""
+    """Return the alert as a CEF line of at most `bytes_max` bytes; `version` is the version of this program."""
     head = [
         "CEF:0", "unproxy", "unproxy", _in_head(version), _cut(alert.Kind or "unknown"),
         _cut(alert.Title or f"unproxy {alert.Kind}".strip()),
@@ -52,7 +53,7 @@ def cef(alert: ForwardedAlert, version: str, bytes_max: int) -> bytes:
 
 
 def sentence(alert: ForwardedAlert) -> str:
-    """Describe the alert for a person."""
+    """Return a sentence that describes the alert for a person."""
     process = alert.InitiatingProcessFileName or "an unknown process"
     what = f"{process} on {alert.DeviceName}: {alert.Kind or 'alert'}, {alert.DestinationDomain}"
     times = "withdrawn" if not alert.Count else "once" if alert.Count == 1 else f"{alert.Count} times"

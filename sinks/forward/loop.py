@@ -1,7 +1,8 @@
 """The main loop of the forwarder: block-alerts → queues → senders → commit.
 
-One thread reads and commits; other threads send. An offset is committed only after everything before it was delivered,
-skipped or put on the rejects topic. A crash, a stop or a rebalance therefore sends some alerts again and loses none.
+One thread reads and commits; other threads send. An offset is committed only after all messages before it were
+delivered, skipped or put on the rejects topic. After a crash, a stop or a rebalance, some alerts are therefore sent
+again, and none is lost.
 While the receiver is unreachable, the queues fill, the partitions are paused, and polling continues, so that Kafka
 keeps the consumer in its group.
 """
@@ -30,16 +31,17 @@ from sinks.rejects import RejectsProducer
 log = logging.getLogger(__name__)
 
 COMMIT_SECS = 0.2
-"""Shortest time between two commits."""
+"""Shortest time, in seconds, between two commits."""
 COMMIT_ANSWER_SECS_MAX = 30.0
-"""Time after which a commit without an answer is given up."""
+"""Seconds after which a commit without an answer is given up."""
 SENDING_SECS_MAX = 4.0
+"""Longest wait of a stop, in seconds, for the requests under way."""
 LEAVING_SECS_MAX = 1.0
-"""Longest wait of a stop: for the requests under way (`SENDING_SECS_MAX`), then for leaving the group."""
+"""Longest wait of a stop, in seconds, for leaving the group, after the wait for the requests."""
 
 
 class Forwarder(GroupMember):
-    """The loop from Kafka to one target; `run` is called once."""
+    """The loop that sends the alerts in Kafka to one target; `run` is called once."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
         self._settings = settings.forward
@@ -69,12 +71,12 @@ class Forwarder(GroupMember):
 
     @property
     def done(self) -> tuple[int, int]:
-        """Number of alerts sent or refused, and number of postponed tries."""
+        """Number of alerts sent or refused, and number of failed tries that were postponed."""
         return self.pending.sent + self.pending.refused, self.pending.retries.total()
 
     @property
     def is_misconfigured(self) -> bool:
-        """The receiver refuses until an operator acts."""
+        """Whether the receiver refuses alerts until an operator acts."""
         return any(sender.answer is Answer.MISCONFIGURED for sender in self._senders)
 
     def run(self, stop: threading.Event) -> None:
@@ -89,7 +91,7 @@ class Forwarder(GroupMember):
         finally:
             self.pending.stop()
             self._join(SENDING_SECS_MAX)
-            # Leaving the group commits a last time.
+            # Leaving the group revokes the partitions, whose offsets are then committed a last time.
             self._leave(LEAVING_SECS_MAX)
             self._rejects.close()
 
@@ -121,7 +123,7 @@ class Forwarder(GroupMember):
         assert offset is not None
         expected = self.pending.expected(partition)
         if expected is None:
-            # Fetched before the partition was revoked.
+            # The message was fetched before the partition was revoked.
             return
         if 0 <= expected < offset:
             self._miss(partition, expected, offset)
@@ -181,7 +183,7 @@ class Forwarder(GroupMember):
         if not lost:
             self._commit(gone)
         if paused := gone & self._paused:
-            # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver
+            # librdkafka remembers a pause: without this resume, a partition that is assigned again would deliver
             # nothing.
             self._resume(paused)
         self._own = self._own - gone

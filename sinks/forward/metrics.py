@@ -13,7 +13,7 @@ from sinks import health
 from sinks.forward.loop import Forwarder
 
 STANDING_SECS_MAX = 120.0
-"""Seconds that alerts may wait without a commit while the receiver accepts alerts; beyond, the forwarder is unhealthy."""
+"""Seconds that alerts may wait without a commit, while the receiver accepts alerts, before the forwarder is unhealthy."""
 
 
 def served_pages(settings: ForwardSettings, forwarder: Forwarder, looks: Looks) -> AbstractContextManager[None]:

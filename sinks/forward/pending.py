@@ -1,4 +1,4 @@
-"""State shared by reading and sending: the queues under a lock, counters of results, and the time of the next try."""
+"""State that the reading thread and the sender threads share: the queues, counters, and the time of the next try."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from sinks.forward.target import Answer
 BYTES_MAX = 64 * 1024 * 1024
 """Bytes of waiting alerts at which reading stops, whatever their number."""
 REFUSED_IN_A_ROW_MAX = 20
-"""Number of alerts refused without a delivery in between after which no more are rerouted: the alerts are not the cause."""
+"""Number of alerts refused in a row, without a delivery in between, after which alerts are no longer rerouted.
+
+So many refusals have another cause than the alerts.
+"""
 
 
 class PendingAlerts:
@@ -25,9 +28,9 @@ class PendingAlerts:
         self.read = 0
         self.sent = 0
         self.refused = 0
-        """Number sent to the rejects topic instead."""
+        """Number of messages sent to the rejects topic instead of the receiver."""
         self.left = 0
-        """Number read and not sent because their partition was revoked."""
+        """Number of messages that were read and not sent because their partition was revoked."""
         self.skipped: Counter[Skip] = Counter(dict.fromkeys(Skip, 0))
         self.retries: Counter[Answer] = Counter(
             dict.fromkeys((answer for answer in Answer if answer not in (Answer.DELIVERED, Answer.REFUSED)), 0)
@@ -43,7 +46,7 @@ class PendingAlerts:
 
     @property
     def waiting(self) -> int:
-        """Number of alerts read and not done."""
+        """Number of messages that were read and are neither sent nor rerouted yet."""
         return self._queues.waiting
 
     @property
@@ -52,12 +55,12 @@ class PendingAlerts:
         return self._queues.waiting >= self._waiting_max or self._queues.bytes >= BYTES_MAX
 
     def begin(self, partition: int, offset: int) -> None:
-        """Add an assigned partition."""
+        """Add an assigned partition, whose next message should have this offset."""
         with self._changed:
             self._queues.begin(partition, offset)
 
     def expected(self, partition: int) -> int | None:
-        """Return the expected offset of its next message; None for a partition that is not assigned."""
+        """Return the expected offset of a partition's next message; None if the partition is not assigned."""
         return self._queues.expected(partition)
 
     def skip(self, partition: int, offset: int, why: Skip) -> None:
@@ -80,7 +83,7 @@ class PendingAlerts:
             self.left += self._queues.leave(partition)
 
     def committable(self) -> dict[int, int]:
-        """Return for each partition the offset before which everything is done."""
+        """Return, for each partition, the offset to commit: all messages before it are done."""
         with self._changed:
             return dict(self._queues.committable())
 
@@ -112,21 +115,21 @@ class PendingAlerts:
                 self.refused += 1
 
     def may_reroute(self) -> bool:
-        """Return whether a refusal concerns one alert; False when the receiver refuses all."""
+        """Return whether a refused alert may go to the rejects topic; False if the receiver refuses one after another."""
         return self._refused_in_a_row < REFUSED_IN_A_ROW_MAX
 
     def again(self, answer: Answer, pause_secs: float) -> None:
-        """Record a failed try; if the receiver requests a pause, no sender tries before it ends."""
+        """Record a failed try. If the receiver requests a pause (`pause_secs`), no sender tries before its end."""
         with self._changed:
             self.retries[answer] += 1
             self._not_before = max(self._not_before, time.monotonic() + pause_secs if pause_secs else 0.0)
 
     def hold_secs(self) -> float:
-        """Return for how many more seconds the receiver requests a pause."""
+        """Return the seconds until the end of the pause that the receiver requested; 0 if there is none."""
         return max(0.0, self._not_before - time.monotonic())
 
     def stop(self) -> None:
-        """Stop handing out messages."""
+        """Set `stopping`; `take` then returns None to all senders."""
         with self._changed:
             self.stopping.set()
             self._changed.notify_all()

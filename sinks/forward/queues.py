@@ -1,12 +1,12 @@
-"""Queues of alerts to send, one per AlertId, and the offsets that may be committed. Pure; for one thread.
+"""Queues of alerts to send, one per AlertId, and the offsets that may be committed. Pure; not thread-safe.
 
-    message ──► queue of its AlertId ──► take: the first of a queue, one queue at a time ──► done
-                                                                     │
-    committable: the lowest offset of a partition that is not done, or the one after the last read
+    message ──► queue of its AlertId ──► take: the first message of the next queue ──► done
 
-Versions of one alert are sent in the order of the topic, independently of other alerts. With coalescing, a queue holds
-at most two: the first, which waits or is under way, and the newest. Versions in between are superseded and count as
-done at once.
+    committable: a partition's lowest offset that is not done; without one, the offset after the last message read
+
+Versions of one alert are sent in the order of the topic, independently of other alerts: a queue has only one message
+under way at a time. With coalescing, a queue holds at most two messages: the first, which waits or is under way, and
+the newest. Versions in between are superseded and count as done at once.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Item:
     alert: ForwardedAlert | None
     """None for a message that cannot be read; it goes to the rejects topic."""
     why: str = ""
-    """Why it cannot be read."""
+    """Why the message cannot be read."""
     abandoned: bool = False
-    """Its partition was revoked; the next owner reads the message again."""
+    """Whether its partition was revoked; the next owner then reads the message again."""
 
     @property
     def line(self) -> Line:
@@ -59,7 +59,7 @@ class _Mark:
 
 
 class AlertQueues:
-    """Messages read and not done."""
+    """The messages that were read and are not done, in queues."""
 
     def __init__(self, *, coalesce: bool) -> None:
         self.waiting = 0
@@ -76,7 +76,7 @@ class AlertQueues:
         self._marks[partition] = _Mark(offset)
 
     def expected(self, partition: int) -> int | None:
-        """Return the expected offset of the next message; None for a partition that is not assigned."""
+        """Return the expected offset of a partition's next message; None if the partition is not assigned."""
         mark = self._marks.get(partition)
         return mark.next_offset if mark else None
 
@@ -108,7 +108,7 @@ class AlertQueues:
         return self._lines[self._ready.popleft()][0] if self._ready else None
 
     def done(self, item: Item) -> None:
-        """Remove a message that was sent or finally rejected; the next of its queue may go."""
+        """Remove a message that was sent or rerouted; the next message of its queue may then be taken."""
         if item.abandoned:
             return
         line = self._lines[item.line]
@@ -121,7 +121,7 @@ class AlertQueues:
             del self._lines[item.line]
 
     def leave(self, partition: int) -> int:
-        """Remove a revoked partition; return how many of its messages are left to the next owner."""
+        """Remove a revoked partition with its messages; return their number. The next owner reads them again."""
         self._marks.pop(partition, None)
         left = [item for line, items in self._lines.items() if line[0] == partition for item in items]
         for item in left:
@@ -132,7 +132,7 @@ class AlertQueues:
         return len(left)
 
     def committable(self) -> Iterator[tuple[int, int]]:
-        """Yield each partition with the offset before which everything is done."""
+        """Yield each partition with the offset to commit: all messages before it are done."""
         for partition, mark in self._marks.items():
             yield partition, mark.committable
 

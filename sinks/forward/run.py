@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, stop: threading.Event, started: Callable[[Forwarder], None] = lambda _: None) -> None:
     """Send alerts to the target of these settings until `stop` is set. Raises SettingsError and SinkRefused.
 
-    `started` gets the forwarder before it runs, to read its counters from another thread.
+    `started` is called with the forwarder before it runs, so that another thread can read its counters.
     """
     target = open_target(settings.forward)
     try:
@@ -49,7 +49,10 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[Forwarder]
 
 
 def try_out(settings: ForwardSettings, now: float) -> tuple[str, Reply]:
-    """Send the sample alert once; return the target's name and its answer. Raises SettingsError."""
+    """Send the sample alert once; return the target's name and its answer. Raises SettingsError.
+
+    `now` is the time of the alert, in seconds since 1970.
+    """
     target = open_target(settings)
     try:
         alert = sample(round(now * MICROS))
@@ -70,7 +73,7 @@ def open_target(settings: ForwardSettings) -> Target:
 
 
 def sample(at: int) -> Alert:
-    """Return an alert that is marked as a test; `at` is in microseconds."""
+    """Return an alert that is marked as a test; `at` is its time, in microseconds since 1970."""
     when = iso_micros(at)
     return Alert(
         AlertId=f"test-{at}",

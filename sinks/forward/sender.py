@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 PAUSE_SECS_FIRST = 0.25
 
 Reroute = Callable[[Item, str], None]
-"""Puts an alert on the rejects topic, with the reason. Raises SinkBusy."""
+"""A function that puts a message on the rejects topic, with the reason. Raises SinkBusy."""
 
 
 class Sender(SendingThread):
-    """One of the sending threads."""
+    """A thread that takes pending alerts and sends them to the target."""
 
     def __init__(self, pending: PendingAlerts, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
         super().__init__("forward-sender")
@@ -33,7 +33,7 @@ class Sender(SendingThread):
         self._retry_secs_max = retry_secs_max
 
     def run(self) -> None:
-        """Send until there are no more messages because the forwarder stops."""
+        """Send messages until the forwarder stops."""
         try:
             while (item := self._pending.take()) is not None:
                 self._bring(item)
@@ -59,7 +59,7 @@ class Sender(SendingThread):
         self.failing_since = self.answer = None
 
     def _try(self, item: Item) -> Reply:
-        """Try once; REFUSED means that the rejects topic has the alert."""
+        """Try once to deliver a message; REFUSED means that the message is on the rejects topic."""
         reply = Reply(Answer.REFUSED, item.why) if item.alert is None else self._target.send(item.raw, item.alert)
         if reply.answer is not Answer.REFUSED:
             return reply

@@ -1,9 +1,9 @@
-"""A syslog receiver: RFC 5424 messages with CEF in them, over TCP with octet counting (RFC 6587), TLS (RFC 5425) or UDP.
+"""A syslog receiver: RFC 5424 messages that contain CEF, over TCP with octet counting (RFC 6587), TLS (RFC 5425) or UDP.
 
 Syslog has no replies. Over TCP and TLS, an alert counts as delivered once the receiver's machine has acknowledged its
-bytes, on systems that report this (Linux does). Bytes that the machine still buffers are lost if the receiver dies.
-Therefore, after a connection that ended without being closed, the latest messages are sent again on the next one. UDP
-guarantees nothing.
+bytes; on systems that do not report this (Linux does), once it is sent. Bytes that the machine still buffers are lost
+if the receiver crashes. Therefore, if a connection breaks, its latest messages are sent again on the next connection;
+if the receiver closes it properly, they are not. UDP guarantees nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SYSLOG_SEVERITY: dict[str, int] = {
 SEVERITY_UNKNOWN = 4
 
 AGAIN_MAX = 100
-"""Largest number of messages sent again after the connection that carried them broke."""
+"""Largest number of messages that are sent again after their connection broke."""
 
 HOST_CHARS_MAX = 64
 KIND_CHARS_MAX = 32
@@ -63,10 +63,10 @@ class Syslog:
         self._host = socket.gethostname()
         self._connection: socket.socket | None = None
         self._sent: deque[bytes] = deque(maxlen=AGAIN_MAX)
-        """Frames sent on this connection; those of a broken one are kept until they are sent again."""
+        """The latest frames sent on the connection; if it breaks, they are kept until they are sent again."""
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
-        """Try once."""
+        """Try once to send the alert, and return the result."""
         del raw
         message = syslog_message(alert, self._facility, self._host, self._bytes_max)
         try:
@@ -95,7 +95,8 @@ class Syslog:
 
     def _write(self, frame: bytes) -> None:
         if self._connection is not None and _closed(self._connection):
-            # Closed properly by the receiver: a peer that closes with unread bytes resets the connection instead.
+            # The receiver closed the connection properly, so it has read all bytes: a peer that closes with unread
+            # bytes resets the connection instead.
             self.close()
             self._sent.clear()
         again = [] if self._connection is not None else list(self._sent)
@@ -124,15 +125,15 @@ class Syslog:
             return plain
         try:
             return self._context.wrap_socket(plain, server_hostname=self._place[0])
-        except BaseException:  # whatever it was, no other code closes it
+        except BaseException:  # no other code closes the socket
             plain.close()
             raise
 
 
 def syslog_message(alert: ForwardedAlert, facility: int, host: str, bytes_max: int) -> bytes:
-    """Return one message of at most `bytes_max` bytes.
+    """Return a syslog message of at most `bytes_max` bytes.
 
-    Its time is that of the latest request. It has no byte order mark, because CEF parsers fail on it.
+    Its timestamp is the time of the alert's latest request. It has no byte order mark, because CEF parsers fail on one.
     """
     priority = 8 * facility + SYSLOG_SEVERITY.get(alert.Severity, SEVERITY_UNKNOWN)
     kind = _printable(alert.Kind, KIND_CHARS_MAX)
@@ -174,7 +175,7 @@ def _closed(connection: socket.socket) -> bool:
 
 
 def _tells() -> bool:
-    """Return whether the system reports what the other side has acknowledged (Linux: SIOCOUTQ, see tcp(7))."""
+    """Return whether the system reports how many bytes the other side has acknowledged (Linux: SIOCOUTQ, see tcp(7))."""
     return sys.platform == "linux"
 
 

@@ -1,12 +1,12 @@
 """The interface of a receiver, and the kinds of its answers.
 
-DELIVERED       it has the alert
-REFUSED         it will never accept this alert; it may accept others
-UNREACHABLE     no connection, or it broke       ┐
-TIMEOUT         no answer in time                │ retry later
-BUSY            it requests a pause              │
-FAILED          it has an internal error         ┘
-MISCONFIGURED   retry, and an operator must act: login, address, certificate
+DELIVERED       the receiver has the alert
+REFUSED         the receiver will never accept this alert; it may accept others
+UNREACHABLE     there is no connection, or it broke      ┐
+TIMEOUT         the receiver did not answer in time      │ retry later
+BUSY            the receiver requests a pause            │
+FAILED          the receiver has an internal error       ┘
+MISCONFIGURED   retry later, and an operator must act: login, address or certificate is wrong
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reply(NamedTuple):
     pause_secs: float = 0.0
     """Pause in seconds that the receiver requests."""
     body: str = ""
-    """Beginning of the receiver's response, for the operator who tests the receiver; not for logs."""
+    """Beginning of the receiver's response, shown to an operator who tests the receiver; not logged."""
 
 
 class Target(Protocol):
@@ -52,7 +52,10 @@ class Target(Protocol):
     """Number of threads that may send at once."""
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
-        """Try once. Errors of the receiver and the network become replies, not exceptions."""
+        """Try once to send an alert; `raw` is its message in Kafka.
+
+        Errors of the receiver and of the network are returned as replies, not raised.
+        """
         ...
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ BUSY = frozenset({408, 425, 429, 503})
 PAUSE_SECS_MAX = 600.0
 """Upper bound for the seconds of a Retry-After."""
 BODY_BYTES_MAX = 2_048
-"""Largest part of a response that is read; the connection of a longer one is closed."""
+"""Number of bytes that are read of a response; after a longer response, the connection is closed."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {"content-type", "content-length", "transfer-encoding", "host", "connection"}
@@ -68,7 +68,7 @@ class Webhook:
         return bool(self._secret)
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
-        """Send one POST; redirects are not followed."""
+        """Send the alert in one POST request and return the result; redirects are not followed."""
         now = time.time()
         headers = {**self._headers, ID_HEADER: alert.AlertId, VERSION_HEADER: str(alert.Version)}
         headers |= signed(self._secret, int(now), raw)
@@ -87,7 +87,10 @@ class Webhook:
 
 
 def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return headers that prove sender and time: HMAC-SHA256 over `timestamp.body`; none without a secret."""
+    """Return headers that prove sender and time: an HMAC-SHA256 over `timestamp.body`; none if the secret is empty.
+
+    `timestamp` is in seconds since 1970.
+    """
     if not secret:
         return {}
     digest = hmac.new(secret, b"%d.%b" % (timestamp, body), hashlib.sha256).hexdigest()
@@ -95,7 +98,10 @@ def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
 
 
 def reply_of(status: int, retry_after: str, now: float) -> Reply:
-    """Return the meaning of a status."""
+    """Return the reply that an HTTP status means.
+
+    `retry_after` is the value of the header Retry-After, "" if there is none; `now` is in seconds since 1970.
+    """
     try:
         text = f"answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -133,7 +139,7 @@ def secret_of(settings: ForwardSettings) -> bytes:
 
 
 def headers_of(settings: ForwardSettings) -> dict[str, str]:
-    """Return the headers to add. Raises SettingsError, which names the line but not its content."""
+    """Return the headers to add to each request. Raises SettingsError, which names a wrong line but not its content."""
     found: dict[str, str] = {}
     content = content_of("headers_file", settings.headers_file) if settings.headers_file else ""
     for number, line in enumerate(content.splitlines(), 1):
@@ -155,7 +161,10 @@ def _until(date: str) -> float:
 
 
 def _beginning(response: BaseHTTPResponse) -> str:
-    """Read the response to its end, so that the connection can be reused; close the connection of a long one."""
+    """Return at most `BODY_BYTES_MAX` bytes of the response as text.
+
+    A response that is read to its end leaves the connection reusable; after a longer one, the connection is closed.
+    """
     body = response.read(BODY_BYTES_MAX + 1, decode_content=False)
     if len(body) > BODY_BYTES_MAX:
         response.close()

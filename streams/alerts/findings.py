@@ -196,7 +196,10 @@ def _verdicts_among_hits(route: Route, connection: Connection, groups: list[Verd
 
 
 def _at_address(hit: Hit, route: Route, connection: Connection) -> Hit:
-    """Return the hit as a request for the connection itself, at the time of its row, whichever sensor reported it first."""
+    """Return a copy of a hit without a host that has the connection's remote address and port as host and port.
+
+    Its times become the connection's start, so the result does not depend on which sensor reported first.
+    """
     at = connection.started
     return Hit(hit.candidates, route.remote_ip, route.remote_port, at, at, hit.count, hit.event_ids)
 
@@ -247,7 +250,10 @@ def _sureness(destination: Destination | None) -> Confidence:
 
 
 def _holds(candidates: list[tuple[Indicator, bool]], process: Process | None) -> tuple[Indicator, bool] | None:
-    """Return the first indicator without a process condition or whose condition matches the process; None if none does."""
+    """Return the first candidate that has no process condition or whose condition matches the process; None if none does.
+
+    The flag of a candidate is True if only the host could be compared (`Hit.candidates`).
+    """
     for indicator, partial in candidates:
         if not indicator.process:
             return indicator, partial

@@ -176,7 +176,10 @@ def _state(device: Device, key: str) -> AlertState:
 
 
 def reopen(device: Device, key: str) -> None:
-    """Mark an alert for another publication: its version grew by the mode history, which its own count does not include."""
+    """Mark an alert for another publication after the mode history changed.
+
+    The history is part of the published version but not of `state.version`, whose growth normally causes a publication.
+    """
     state = device.alerts[key]
     state.sent = min(state.sent, max(state.version - 1, 0))
     touch(device, key)

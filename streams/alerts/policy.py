@@ -72,7 +72,11 @@ class Policy:
     def match(
         self, device: Device, host: str, port: int, url: str, ip: str, at: Micros, *, encrypted: bool
     ) -> tuple[Match, ...]:
-        """Return the indicators that match a request of this device at the log's time."""
+        """Return the indicators that match a request of this device, by precedence.
+
+        An indicator must be valid at the log's time (`logged_ms`) and not expired at the request's time `at` (microseconds).
+        `encrypted` means that only host and port are known.
+        """
         if self.indicators.empty:
             return ()
         return self.indicators.match(host, port, url, ip, encrypted, at, self.logged_ms, self.groups_of(device))

@@ -1,7 +1,7 @@
 """Access-log entries of a connection and their application to its destinations. Pure.
 
-An entry stays with the connection that it was joined to. It applies to a destination only while all known evidence fits, so it
-stops applying if the connection's other half turns out to be a different one.
+An entry stays with the connection that it was joined to. It applies to a destination only while it fits all known evidence. It
+no longer applies if, for example, the connection gets another endpoint record.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ LOG_ENTRIES_MAX = 256
 LOG_IDS_MAX = 16
 """Record ids of access-log entries on a row; the first ones are kept."""
 CLOCKS: Micros = 2 * MICROS
-"""Largest difference between the clocks of the proxy and of a device's sensors, in microseconds."""
+"""Accepted difference, in microseconds, between the clocks of the proxy and of a device's sensors."""
 WRONG_CLOCK: Micros = 10 * MICROS
-"""Largest difference if one clock is wrong. A candidate within it makes a match within `CLOCKS` ambiguous."""
+"""Largest difference, in microseconds, if one clock is wrong. A candidate that fits only with this tolerance is not joined, but
+makes another candidate ambiguous."""
 ENDS: Micros = 10 * MICROS
-"""Largest delay of an entry after the end of its connection, as the server's side may close later; in microseconds. A tunnel's
-entry may also precede the end by as much."""
+"""Largest time, in microseconds, from the end of a connection to its entry: the proxy's connection to the server may close
+later. The entry of a tunnel may also precede the end of the connection by as much."""
 
 
 def is_about(entry: AccessLogEntry, destination: Destination) -> bool:
@@ -30,7 +31,7 @@ def is_about(entry: AccessLogEntry, destination: Destination) -> bool:
 
 
 def fits(connection: Connection, entry: AccessLogEntry, clocks: Micros = CLOCKS) -> bool:
-    """Return whether the connection was open when the request reached the proxy, given the tolerance `clocks`."""
+    """Return whether the connection was open when the request reached the proxy; `clocks` is the tolerance in microseconds."""
     ended, ends = connection.ended, max(clocks, ENDS)
     if ended and (entry.started > ended + clocks or entry.at > ended + ends):
         return False
@@ -44,7 +45,7 @@ def fits(connection: Connection, entry: AccessLogEntry, clocks: Micros = CLOCKS)
 
 
 def fits_request(connection: Connection, destination: Destination, entry: AccessLogEntry) -> bool:
-    """Return whether a request to the destination may be the logged one, by kind, time and status."""
+    """Return whether a request to the destination may be the one in the entry, by kind (tunnel or plain), time and status."""
     if destination.tunnel != entry.tunnel or not fits(connection, entry):
         return False
     if destination.asked == 1 and destination.status and entry.status not in (0, destination.status):
@@ -53,7 +54,10 @@ def fits_request(connection: Connection, destination: Destination, entry: Access
 
 
 def is_near(destination: Destination, entry: AccessLogEntry, clocks: Micros) -> bool:
-    """Return whether the destination was requested when the request reached the proxy; for a plain one, while it lasted."""
+    """Return whether a request to the destination was recorded at the time of the entry, within `clocks` microseconds.
+
+    The time of a tunnel's entry is the arrival of its CONNECT; that of a plain request lasts from arrival to log entry.
+    """
     until = (entry.started if entry.tunnel else entry.at) + clocks
     return any(entry.started - clocks <= at <= until for at, _ in destination.event_ids)
 
@@ -61,8 +65,8 @@ def is_near(destination: Destination, entry: AccessLogEntry, clocks: Micros) -> 
 def entries_of(connection: Connection, destination: Destination) -> list[AccessLogEntry]:
     """Return the entries that apply to a destination, sorted by time.
 
-    Entries without a port are dropped if several ports of the host were requested. Entries joined without the client's port are
-    dropped if there are more entries than requests, because some then belong to another connection.
+    Entries without a port do not apply if several ports of the host were requested. Entries that were joined without the
+    client's port do not apply if there are more entries than requests, because some then belong to another connection.
     """
     about = [entry for entry in connection.log_entries if is_about(entry, destination)]
     if ports_of(connection, destination) > 1:
@@ -75,7 +79,7 @@ def entries_of(connection: Connection, destination: Destination) -> list[AccessL
 
 
 def ports_of(connection: Connection, destination: Destination) -> int:
-    """Return how many ports of the destination's host were requested. With several, an entry without a port is ambiguous."""
+    """Return the number of ports on which the connection's requests asked for the destination's host."""
     return sum(other.host == destination.host for other in connection.destinations)
 
 
@@ -85,7 +89,10 @@ def upstream_of(entries: list[AccessLogEntry]) -> str:
 
 
 def bytes_of(entries: list[AccessLogEntry], requests: int) -> tuple[int | None, int | None]:
-    """Return the bytes sent and received; None for each that is unknown, and for both if a request has no entry."""
+    """Return the sums of the bytes sent and received; None for a sum with an unknown part.
+
+    Both are None if there are fewer entries than `requests`, so that a request has no entry.
+    """
     if len(entries) < requests:
         return None, None
     sent, received = [entry.sent for entry in entries], [entry.received for entry in entries]
@@ -93,7 +100,7 @@ def bytes_of(entries: list[AccessLogEntry], requests: int) -> tuple[int | None, 
 
 
 def log_fields(entries: list[AccessLogEntry]) -> dict[str, object]:
-    """Return the values for AdditionalFields."""
+    """Return the values that the entries, at least one, contribute to the column AdditionalFields."""
     latest = entries[-1]
     fields: dict[str, object] = {"ProxyDecision": str(latest.decision)}
     if user := next((entry.user for entry in reversed(entries) if entry.user), ""):

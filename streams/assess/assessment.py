@@ -28,7 +28,8 @@ from streams.model.connection import (
 from streams.model.device import DeviceState
 
 SENSOR_STARTS: Micros = 1_000_000
-"""Minimum time between a connection's start and a sensor's first event for the connection to count as older."""
+"""A connection that began more than this many microseconds before the network sensor's first event counts as older than the
+sensor."""
 
 
 class Route(NamedTuple):
@@ -36,6 +37,7 @@ class Route(NamedTuple):
 
     device: str
     key: str
+    """The 5-tuple (`schemas.events.Flow.key`)."""
     local_ip: str
     local_port: int
     remote_ip: str
@@ -43,7 +45,7 @@ class Route(NamedTuple):
     proxied: bool
     proxy_name: str
     learnt: bool
-    """The remote end counts as a proxy because of other connections' requests, not of this connection's own evidence."""
+    """The settings do not name the remote end as a proxy, but requests on the device's connections show that it is one."""
 
 
 def identity(*parts: str) -> str:
@@ -52,7 +54,10 @@ def identity(*parts: str) -> str:
 
 
 def connection_id(route: Route, connection: Connection) -> str:
-    """Return the connection's identity, from the endpoint record's start if known in time, else from the sensor's flow."""
+    """Return the connection's identity, derived from the start in the endpoint record, else from the flow.
+
+    The flow is also used if the connection's first row was emitted before the endpoint record arrived.
+    """
     endpoint = connection.endpoint
     start = connection.identity_start or (endpoint.started if endpoint is not None else 0)
     if start and connection.identity != FROM_FLOW:
@@ -61,7 +66,7 @@ def connection_id(route: Route, connection: Connection) -> str:
 
 
 def flow_name(connection: Connection) -> str:
-    """Return the sensor's id of the flow, or without one the start that the connection's identity rests on."""
+    """Return the name of the flow for identities: the sensor's flow id or, without one, a start time."""
     if connection.row_name:
         return connection.row_name
     if connection.flow_id:
@@ -90,13 +95,16 @@ _OUTCOMES = tuple(
 
 
 def tunnel_end(connection: Connection) -> Destination | None:
-    """Return the current end of the tunnel: the destination of the latest CONNECT, or its replacement; None without one."""
+    """Return the latest destination that is the end of a tunnel and is not superseded; None if there is none."""
     tunnels = [d for d in connection.destinations if d.tunnel and not d.superseded]
     return max(tunnels, key=lambda d: (d.first, d.host, d.port), default=None)
 
 
 def mismatch(connection: Connection, destination: Destination) -> str:
-    """Return a name observed inside the tunnel other than the requested one, else "" (domain fronting, MITRE T1090.004)."""
+    """Return a name inside the tunnel that differs from the requested one, else "" (domain fronting, MITRE T1090.004).
+
+    Of several names the first in alphabetical order is returned. A tunnel to an IP address has no mismatch.
+    """
     if not connection.names or not connection.connect or is_ip(destination.host):
         return ""
     if destination is not tunnel_end(connection):
@@ -105,12 +113,12 @@ def mismatch(connection: Connection, destination: Destination) -> str:
 
 
 def other_names(connection: Connection, destination: Destination) -> set[str]:
-    """Return the names observed on a connection, without the destination's."""
+    """Return the names observed on a connection, except the destination's host."""
     return {i.name for i in connection.names if i.name and i.name != destination.host}
 
 
 def time_of(connection: Connection, destination: Destination) -> Micros:
-    """Return the time of the request, at most the connection's end, as a later record describes an earlier request."""
+    """Return the time of the request. A time after the connection's end becomes the end: sensors log some requests late."""
     ended = connection.ended
     if destination.by == BY_PROXY_LOG:
         at = max(destination.first, connection.started)  # By the proxy's clock.
@@ -121,8 +129,8 @@ def time_of(connection: Connection, destination: Destination) -> Micros:
 def start_of(connection: Connection, destination: Destination) -> Micros:
     """Return the connection's start for a destination row.
 
-    Without an endpoint record or a flow start, the earliest evidence replaces it. Until the connection is decided, that is
-    the destination's own evidence, as earlier evidence may still arrive; afterwards, the connection's.
+    If neither an endpoint record nor a flow start is known, it is the time of the earliest evidence: for a decided connection
+    the connection's evidence, else the destination's, as earlier evidence of the connection may still arrive.
     """
     if connection.endpoint is not None or connection.flow_started or connection.decided:
         return connection.started
@@ -130,7 +138,7 @@ def start_of(connection: Connection, destination: Destination) -> Micros:
 
 
 def destination_flags(connection: Connection, destination: Destination) -> int:
-    """Return the bits of a destination, including verdicts inside its tunnel, process verdicts and access-log entries."""
+    """Return the bits of a destination. They include verdicts inside its tunnel, process verdicts and access-log entries."""
     flags = destination.flags
     if connection.log_entries:
         flags = _as_logged(flags, entries_of(connection, destination), destination.asked)
@@ -148,10 +156,11 @@ def _is_observed(connection: Connection, host: str) -> bool:
 
 
 def _as_logged(flags: int, entries: list[AccessLogEntry], requests: int) -> int:
-    """Apply the proxy's decisions to a destination's bits.
+    """Return the bits of a destination with the proxy's decisions in these entries applied.
 
-    A response that the proxy passed on counts as `REACHED`, except a 5xx, which may come from the proxy itself and adds
-    nothing. Any other decision counts as `FAILED`. If the proxy refused every request, `REACHED` is cleared.
+    A response that the proxy passed on sets `REACHED`. A 5xx sets nothing, as it may come from the proxy itself. Any other
+    decision sets `FAILED`. If the proxy refused every request, `REACHED` is cleared. `requests` is the number of requests that
+    sensors reported.
     """
     denied = 0
     for entry in entries:
@@ -166,7 +175,10 @@ def _as_logged(flags: int, entries: list[AccessLogEntry], requests: int) -> int:
 
 
 def unresolved_reason(state: DeviceState, connection: Connection, horizon: Micros) -> UnresolvedReason:
-    """Return why a connection to a proxy has no destination."""
+    """Return why a connection to a proxy has no destination.
+
+    `horizon` is in microseconds. Evidence that is later than this after the connection's start does not count.
+    """
     if uses_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
     started = connection.started
@@ -178,22 +190,23 @@ def unresolved_reason(state: DeviceState, connection: Connection, horizon: Micro
 
 
 def is_midstream(connection: Connection) -> bool:
-    """Return whether no network sensor observed the beginning of the connection."""
+    """Return whether the network sensors that reported the connection missed its beginning."""
     return connection.midstream and not (connection.flow_ids and connection.flow_started)
 
 
 def is_refused(connection: Connection) -> bool:
-    """Return whether the handshake failed."""
+    """Return whether the handshake failed, by the endpoint record, else by the flow summary."""
     if connection.endpoint is not None:
         return connection.endpoint.failed
     return connection.summarised > 0 and not connection.answered and not connection.midstream
 
 
 def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> bool:
-    """Return whether HTTP was invisible on the device, so that a connection to a proxy looks like any other.
+    """Return whether HTTP was invisible on the device, so that a connection to a proxy looks like any other one.
 
-    That is the case while the protection is reported as off. Without a report, it is the case until the first HTTP-level
-    event. An observed name on the connection shows that HTTP was visible.
+    It was invisible while the protection was reported as off. Without a report, it was invisible until the device's first
+    HTTP-level event; an event later than `horizon` (microseconds) after the connection's start does not count. A name that was
+    observed on the connection shows that HTTP was visible.
     """
     if connection.names:
         return False
@@ -204,7 +217,7 @@ def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> boo
 
 
 def uses_tls_to_proxy(connection: Connection) -> bool:
-    """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
+    """Return whether the connection is TLS from the first byte. For a connection to a proxy, this hides all requests."""
     return not connection.connect and (connection.tls or any(i.outer for i in connection.names))
 
 
@@ -215,7 +228,10 @@ def direct_name(connection: Connection) -> str:
 
 
 def connection_flags(route: Route, connection: Connection, live: list[Destination]) -> int:
-    """Return the bits of all requests on a connection."""
+    """Return the bits of all requests on a connection; `live` are its destinations that are not superseded.
+
+    For a direct connection they include the result of the connection attempt.
+    """
     flags = connection.name_flags
     for destination in live:
         whole = connection.log_entries or connection.guesses

@@ -1,10 +1,12 @@
-"""History of a device's protection mode with its evidence; accepts late reports. Pure.
+"""History of a device's protection mode with its evidence. Reports may arrive late and out of order. Pure.
 
-    nothing known ──► off        reported: Defender's setting, a sensor's status, our settings    proved: a verdict
-                                 valid from then on, until another mode is reported or proved
+    evidence                                                          mode from its time on
+    none                                                              off
+    report: Defender's setting, a sensor's status, the settings       the reported mode
+    proof: a verdict                                                  the proved mode if it is higher: off < audit < block
 
-A verdict only raises the mode: a device in block mode may also audit a request, so an audited request does not contradict
-block. A reported mode is valid from its time on, regardless of earlier entries, until the next reported or proved mode.
+A mode is valid until the next report, or until the next proof of a higher mode. A verdict never lowers the mode: a device in
+block mode may also audit a request, so an audited request does not contradict block.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from streams.model.device import NEVER, Device, DeviceState
 from streams.model.protection import ModeEntry, Span
 
 ENTRIES_MAX = 256
-"""Changes kept per device. Beyond it the oldest is evicted; late events from its period are treated as mode off."""
+"""Changes kept per device. Beyond it the oldest is evicted; for late events from its period the mode is off."""
 REPORTS_MAX = 16
-"""Reports kept per device and mode, with proofs counted separately, even if they changed nothing on arrival. Beyond it the
-oldest is evicted. If a late change then precedes it, the next kept report takes its place."""
+"""Reports kept per device and mode, and as many proofs, including those that changed nothing on arrival. Beyond it the oldest
+is evicted. If a change that precedes an evicted report arrives later, the next kept report is applied instead."""
 
 _RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
 _MODES = len(_RANK)
@@ -30,7 +32,7 @@ _BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMod
 
 
 def mode_at(state: DeviceState, at: Micros, flags: int = 0) -> ProtectionMode:
-    """Return the device's protection mode at a time; a verdict in `flags` proves its own mode."""
+    """Return the device's protection mode at a time, at least the mode that the verdicts in `flags` prove."""
     if flags & STOPPED:
         return _BLOCK
     mode = reported_mode(state, at) if state.modes else None
@@ -38,15 +40,15 @@ def mode_at(state: DeviceState, at: Micros, flags: int = 0) -> ProtectionMode:
 
 
 def reported_mode(state: DeviceState, at: Micros) -> ProtectionMode | None:
-    """Return the mode that the history contains for a time; None if it contains none."""
+    """Return the mode at a time by the history; None if the history begins later."""
     entry = _entry_at(state, at)
     return entry.mode if entry is not None else None
 
 
 def mode_changes(state: DeviceState, at: Micros) -> int:
-    """Return the history's contribution to a version, which grows whenever the mode at that time changes.
+    """Return the history's contribution to a version: a number that grows whenever a new report changes the mode at that time.
 
-    For an earlier time it may be lower, by at most 3 for each of the `ENTRIES_MAX` entries.
+    For an earlier time the number may be lower, by at most 3 for each of the `ENTRIES_MAX` entries.
     """
     if not state.modes:
         return _MODES * state.modes_gone
@@ -62,7 +64,7 @@ def mode_changes(state: DeviceState, at: Micros) -> int:
 
 
 def apply_mode(device: Device, event: ModeChanged) -> bool:
-    """Apply a mode reported by a sensor or the settings; return False if the history stays the same."""
+    """Apply a mode that a sensor or the settings report; return False if the periods of the history stay the same."""
     before = spans(device.state)
     state = device.state
     if event.before is not None:
@@ -80,7 +82,7 @@ def apply_mode(device: Device, event: ModeChanged) -> bool:
 
 
 def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
-    """Apply the mode that a verdict proves; return False if the history stays the same."""
+    """Apply the mode that a verdict proves; return False if the periods of the history stay the same."""
     mode = _AUDIT if action is Action.AUDITED else _BLOCK
     state = device.state
     _keep_report(state, at, mode, ModeEvidence.VERDICT, event_id)
@@ -93,7 +95,7 @@ def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
 
 
 def spans(state: DeviceState) -> tuple[Span, ...]:
-    """Return the history without gaps from its first known entry; adjacent entries of one mode are merged."""
+    """Return the history as periods without gaps, from its first entry on; consecutive entries of one mode are one period."""
     found: list[Span] = []
     for entry in _that_count(state):
         if not found or found[-1].mode is not entry.mode:
@@ -108,7 +110,7 @@ def _time(entry: ModeEntry) -> Micros:
 
 
 def _that_count(state: DeviceState) -> Iterator[ModeEntry]:
-    """Yield the entries, except verdicts that do not raise the valid mode."""
+    """Yield the entries, except proofs that do not raise the mode valid at their time."""
     rank = 0
     for entry in state.modes:
         if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > rank:
@@ -133,7 +135,7 @@ def _put(state: DeviceState, entry: ModeEntry) -> None:
 
 
 def _keep_report(state: DeviceState, at: Micros, mode: ProtectionMode, evidence: ModeEvidence, event_id: str) -> None:
-    """Keep the latest reports of each mode: a report that changed nothing may matter after a late, earlier change."""
+    """Keep a report even if it changed nothing: it has an effect if an earlier change arrives later (`_reapply_reports`)."""
     reports = state.mode_reports.setdefault(mode, [])
     index = bisect_right(reports, at, key=_time)
     if index and reports[index - 1].at == at and reports[index - 1].evidence is evidence:
@@ -146,7 +148,10 @@ def _keep_report(state: DeviceState, at: Micros, mode: ProtectionMode, evidence:
 
 
 def _reapply_reports(state: DeviceState, at: Micros, mode: ProtectionMode) -> None:
-    """Insert kept reports that follow a late change and differ from it; they changed nothing before that change arrived."""
+    """Insert the kept reports between the change at `at` to `mode` and the next entry that counts, if they change the mode.
+
+    Before a late change arrived, these reports changed nothing, so they are not in the history yet.
+    """
     following = state.modes[bisect_right(state.modes, at, key=_time) :]
     counting = (
         entry for entry in following if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]

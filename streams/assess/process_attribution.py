@@ -10,11 +10,11 @@ from streams.model.device import Device, peek
 from streams.model.process_table import Run, filled, learnt, run_of
 
 unpack_runs = msgspec.msgpack.Decoder(list[Run]).decode
-"""Decode the packed process records of a PID."""
+"""Decode the packed processes of a PID (`Device.processes`)."""
 
 
 def identify(device: Device, key: str, connection: Connection) -> None:
-    """Update the process record of a connection; mark emitted rows as wrong if the process changed."""
+    """Look up the process record of a connection again; mark emitted rows as wrong if another process is found than before."""
     found, known = found_process(device, connection), connection.run
     if device.by_pid is not None and (pid := _pid(connection)) is not None:
         device.by_pid.setdefault(pid, {})[key] = None
@@ -26,7 +26,7 @@ def identify(device: Device, key: str, connection: Connection) -> None:
 
 
 def unlist(device: Device, key: str, connection: Connection, left: TupleConnections) -> None:
-    """Remove a connection that leaves from the index by PID; `left` holds the remaining connections of its 5-tuple."""
+    """Remove a connection that leaves the state from the index by PID; `left` are the other connections of its 5-tuple."""
     pid = _pid(connection)
     if device.by_pid is None or pid is None or any(_pid(other) == pid for other in left):
         return
@@ -46,7 +46,10 @@ def process_of(connection: Connection) -> Process | None:
 
 
 def found_process(device: Device, connection: Connection) -> Run | None:
-    """Return the process record that a connection belongs to; None if no record fits."""
+    """Return the process record for a connection's endpoint record.
+
+    Returns None if no record fits, or if none is needed because the endpoint record has the command line.
+    """
     endpoint = connection.endpoint
     if endpoint is None or endpoint.process.pid is None or endpoint.process.command_line:
         return None

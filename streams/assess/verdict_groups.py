@@ -1,8 +1,9 @@
-"""Verdict groups of a connection: the verdicts on one request, merged.
+"""Verdict groups of a connection: each group holds all verdicts on one request.
 
-A tunnel's CONNECT and the server name inside it are one request. Two network sensors' verdicts on one host are one request if
-their times differ by at most `APART`. Verdicts with the same request number match first, which applies if both sensors
-observed the flow from its beginning. The remaining ones match in the order of their numbers.
+Verdicts on a tunnel's CONNECT and on the server name inside the tunnel are about one request. Verdicts of two network sensors
+on one host are about one request if their times differ by at most `APART`. Verdicts with equal request numbers are paired
+first: two sensors that observed the flow from its beginning number the requests alike. The remaining verdicts are paired in
+the order of their request numbers.
 """
 
 from __future__ import annotations
@@ -16,28 +17,33 @@ from streams.model.evidence import APART
 from streams.model.protection import RequestVerdict
 
 NO_TUNNEL = -1
+"""Ordinal of a plain request."""
 _TUNNEL, _PLAIN = "judged tunnel", "judged request"  # codespell:ignore judged
-"""Parts of a record id; published rows rest on them."""
+"""Parts of the text from which record ids are derived. They must not change, as published rows have such ids."""
 
 
 class VerdictGroup(NamedTuple):
     """One request with all verdicts on it."""
 
     verdict: RequestVerdict
-    """The verdict that names the row."""
+    """The verdict whose request, time and texts the row shows."""
     verdicts: list[RequestVerdict]
     """All verdicts on the request: on a CONNECT, on the server name inside its tunnel, and from other sensors."""
     flags: int
+    """Bits of the actions of all verdicts."""
     host: str
     port: int
     record: str
+    """Id of the row."""
     ordinal: int
-    """Index among the connection's tunnels with a verdict, in the order of their CONNECT; NO_TUNNEL for a plain request."""
+    """Index of the tunnel among the connection's tunnels with a verdict, in the order of their CONNECT requests; NO_TUNNEL for
+    a plain request."""
     evidence: int
+    """Number of pieces of evidence, for the version."""
 
 
 def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
-    """Return the verdict groups of a connection, except those whose host is still unknown."""
+    """Return the verdict groups of a connection, without those whose host is still unknown."""
     tunnels = _by_request([one for one in connection.verdicts if one.tunnel and one.request])
     tunnels.sort(key=lambda verdicts: verdicts[0].request)
     on_names = sorted(
@@ -49,7 +55,8 @@ def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
     for ordinal, tunnel in enumerate(tunnels or [on_names[:1]] * bool(on_names)):
         first, verdicts = tunnel[0], tunnel
         if not tunnels or tunnel is tunnels[-1]:
-            verdicts = [*tunnel, *(one for one in on_names if one is not first)]  # The last tunnel's names.
+            # Verdicts on names do not name the tunnel; they count for the last one.
+            verdicts = [*tunnel, *(one for one in on_names if one is not first)]
         host, port = first.host, first.port
         if end is not None and (not host or not port):
             host, port = host or end.host, port or end.port
@@ -65,7 +72,7 @@ def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
 
 
 def _by_request(verdicts: list[RequestVerdict]) -> list[list[RequestVerdict]]:
-    """Group the sensors' verdicts by request. The verdict with an emitted row comes first, else the first sensor's."""
+    """Group verdicts by request. The first verdict of a group is the one with an emitted row, else the first sensor's."""
     found: list[list[RequestVerdict]] = []
     for sensor in dict.fromkeys(one.sensor for one in verdicts):
         left = sorted((one for one in verdicts if one.sensor == sensor), key=lambda one: one.request)
@@ -77,7 +84,7 @@ def _by_request(verdicts: list[RequestVerdict]) -> list[list[RequestVerdict]]:
             if named is None:
                 found.append([one])
             else:
-                named.append(one)  # Two groups with one name would make one row with two contents.
+                named.append(one)  # Two groups with the same host and request number would have the same record id.
     return found
 
 
@@ -86,7 +93,10 @@ def _merge(
     free: list[list[RequestVerdict]],
     fits: Callable[[RequestVerdict, RequestVerdict], bool],
 ) -> list[RequestVerdict]:
-    """Merge each verdict with another sensor's verdict on the same request; return the unmatched ones."""
+    """Add each verdict to the group of `free` whose first verdict it fits; return the verdicts that fit none.
+
+    A group takes one verdict and is then removed from `free`.
+    """
     left: list[RequestVerdict] = []
     for one in verdicts:
         same = next((known for known in free if fits(known[0], one)), None)
@@ -111,7 +121,10 @@ def _is_that(one: RequestVerdict, other: RequestVerdict) -> bool:
 
 
 def _evidence(*groups: list[RequestVerdict]) -> int:
-    """Return the total evidence of these verdicts. Tunnels share it, as a late, earlier CONNECT shifts the others' index."""
+    """Return the number of pieces of evidence in all these groups.
+
+    All tunnels of a connection use the same sum: a CONNECT that arrives late but came first shifts the ordinals of the others.
+    """
     return sum(verdict.evidence for verdicts in groups for verdict in verdicts)
 
 

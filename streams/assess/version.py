@@ -1,4 +1,4 @@
-"""`Version` of rows and alerts: a function of the evidence, so that the row with more evidence wins, wherever it was made."""
+"""`Version` of rows and alerts, a function of the evidence: the row with more evidence wins, whichever worker emitted it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from streams.model.device import DeviceState
 from streams.model.protection import AlertState, UnattributedVerdict
 
 PIECE = 1_024
-"""What a piece of evidence adds to a version; above all that the device's history can take away."""
+"""Contribution of one piece of evidence to a version. It exceeds the largest decrease of `Evidence.history`."""
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """What a row rests on, as numbers. Its version grows whenever the content of the row changes.
+    """The numbers from which the version of a row is computed. The version must grow whenever the content of the row changes.
 
-    - A new piece of evidence adds at least 1 to `pieces`. Pieces leave a sum only when another one replaces them, and the
-      weights of the sums below are such that the replacement adds more than it removes.
-    - `history` is the contribution of the device's mode history at the row's time, plus 1 for a learnt proxy. At a fixed time
-      it only grows (`mode_changes`). It shrinks only with a new piece, which may move the row's time back or show that the
-      proxy is not merely learnt. The loss is at most 3 * `mode_history.ENTRIES_MAX` + 1 = 769, less than `PIECE`.
-    - If connections exchange their halves, pieces may be lost. `raised` then grows so that the next version is above the
-      emitted one (`outbid`). It never shrinks.
+    - `pieces` is a weighted sum of the pieces of evidence. A new piece adds at least 1. A piece is removed only together with
+      the addition of another one that weighs more; the functions of this module choose the weights accordingly.
+    - `history` is the contribution of the device's mode history at the row's time, plus 1 for a learnt proxy. For a fixed time
+      it only grows (`mode_changes`). It shrinks only together with a new piece, which may move the row's time back or show that
+      the connection's own requests prove the proxy. The decrease is at most 3 for each of `mode_history.ENTRIES_MAX` entries
+      plus 1, together 769. This is less than `PIECE`.
+    - `raised` makes up for pieces that are lost if an endpoint record or a flow moves to another connection: it is increased
+      so that the next version exceeds the emitted one (`outbid`). It never shrinks.
     """
 
     pieces: int
@@ -35,15 +36,16 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     def version(self) -> int:
         """Return the version of the row.
 
-        A row without a piece (of a client hello without a name) has a version below that of the first piece.
+        A row without any piece (for a client hello without a server name) has a lower version than a row with one piece.
         """
         return (PIECE * self.pieces or 1) + self.history + self.raised
 
 
 def outbid(row: Connection | Destination, version: int) -> int:
-    """Return a version above the emitted one, and raise the row's later versions by the difference.
+    """Return the version or, if the emitted row has an equal or higher one, the next higher number.
 
-    The correct row thereby replaces one that was made with another connection's half.
+    `bump` is increased by the difference, so that later versions are higher too. The correct row therefore replaces the
+    emitted one, which contained another connection's endpoint record or flow.
     """
     if not row.sent:
         return version
@@ -54,8 +56,8 @@ def outbid(row: Connection | Destination, version: int) -> int:
 def connection_evidence(route: Route, state: DeviceState, connection: Connection) -> Evidence:
     """Return the evidence of a connection row."""
     pieces = connection.summarised + len(connection.names) + connection.unreadable + connection.name_flags.bit_count()
-    # A name that a CONNECT confirms is removed from `names` (-1, or -2 if both TLS and Host contain it) while the
-    # destination gains 3, so the sum still grows.
+    # A CONNECT that names the same host removes an observed name from `names` (-1, or -2 if it was observed in TLS and in a
+    # Host header) and adds 3 through its destination, so the sum still grows.
     for destination in connection.destinations:
         pieces += 3 * destination.evidence
     endpoint = connection.endpoint
@@ -72,7 +74,7 @@ def connection_evidence(route: Route, state: DeviceState, connection: Connection
 def destination_evidence(state: DeviceState, connection: Connection, destination: Destination) -> Evidence:
     """Return the evidence of a destination row."""
     at = time_of(connection, destination)
-    # Evidence counts double, because an earlier request removes the +1 of one logged after the connection's end.
+    # Evidence counts double: a new, earlier request may remove the 1 for a request that was logged after the connection's end.
     pieces = 2 * destination.evidence + (at != destination.first)
     if connection.endpoint is not None:
         pieces += 2 + _endpoint_pieces(connection)
@@ -84,7 +86,7 @@ def destination_evidence(state: DeviceState, connection: Connection, destination
         pieces += _tunnel_pieces(connection)
     pieces += len(connection.guesses)
     if connection.log_entries:
-        # Which entries fit depends on the end of the connection and on the other requested ports.
+        # The end of the connection and the other requested ports decide which entries apply to the destination.
         pieces += 2 * len(connection.log_entries) + connection.summarised + ports_of(connection, destination)
         pieces += connection.endpoint is not None and connection.endpoint.ended > 0
     return Evidence(pieces, mode_changes(state, at), destination.bump)
@@ -93,26 +95,26 @@ def destination_evidence(state: DeviceState, connection: Connection, destination
 def verdict_evidence(route: Route, state: DeviceState, connection: Connection, group: VerdictGroup) -> Evidence:
     """Return the evidence of the row of a verdict group.
 
-    `verdict_bump` is more than the pieces of the endpoint record, which are lost when halves are exchanged.
+    When endpoint records are exchanged, their pieces are lost. `verdict_bump` then grows by more than that.
     """
     pieces = 2 * group.evidence + _endpoint_pieces(connection) + _tunnel_pieces(connection) + route.proxied
     return Evidence(pieces + connection.verdict_bump, mode_changes(state, group.verdict.at))
 
 
 def unattributed_evidence(state: DeviceState, unattributed: UnattributedVerdict) -> Evidence:
-    """Return the evidence of the row of a process verdict: it arrived, was decided, bypassed, retracted."""
+    """Return the evidence of the row of a process verdict: one piece, and one more each if decided, bypassed, retracted."""
     bypassed = unattributed.flags != unattributed.verdict.flags
     pieces = 1 + unattributed.decided + bypassed + unattributed.retracted
     return Evidence(pieces, mode_changes(state, unattributed.at))
 
 
 def alert_evidence(state: DeviceState, alert: AlertState) -> Evidence:
-    """Return the evidence of an alert, whose state counts its pieces."""
+    """Return the evidence of an alert. Its pieces are counted in `AlertState.version`."""
     return Evidence(alert.version, mode_changes(state, alert.last))
 
 
 def _endpoint_pieces(connection: Connection) -> int:
-    """Return the pieces that the endpoint record adds to every row."""
+    """Return the pieces that the endpoint record contributes to each row of the connection."""
     endpoint = connection.endpoint
     if endpoint is None:
         return 0
@@ -124,10 +126,10 @@ def _endpoint_pieces(connection: Connection) -> int:
 
 
 def _tunnel_pieces(connection: Connection) -> int:
-    """Return the pieces about the tunnel as a whole: its latest end, the observed names and the verdicts on them.
+    """Return the pieces that concern all tunnels of the connection: its CONNECT requests, observed names and verdicts on them.
 
-    They count for every row of the tunnel, as each CONNECT may change the latest end. A name that a CONNECT confirms is
-    removed from `names` (-1 or -2) while its destination gains 3, so the sum still grows.
+    They count for each row of a tunnel, because each CONNECT may change `tunnel_end`. The weight 3 is explained in
+    `connection_evidence`.
     """
     pieces = len(connection.names) + connection.name_flags.bit_count()
     for destination in connection.destinations:

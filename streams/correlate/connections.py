@@ -1,4 +1,4 @@
-"""Connection table: the handlers of events find connections by flow and time here, and mark them as changed."""
+"""Connection table, in which the handlers of events find the connection of each event by flow and time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from streams.model.evidence import APART, FlowEvidence, kind_of_flow
 
 
 class ConnectionTable(ConnectionLifecycle):
-    """Table of connections, which finds the connection of each piece of evidence and learns which remote ends are proxies."""
+    """Table of connections. It finds the connection of each piece of evidence, and learns which remote ends are proxies."""
 
     def locate(
         self, device: Device, event: FlowEvidence, started: Micros, since: Micros = 0, until: Micros = 0
     ) -> tuple[str, Connection]:
-        """Find or create the connection of a sensor's evidence; return its 5-tuple, client first, and the connection.
+        """Find or create the connection of a network sensor's event; return its 5-tuple, client first, and the connection.
 
-        `started` is the flow's start, 0 if the event does not contain it. `since` and `until` bound the time in which a
-        flow summary observed the flow. All are in microseconds.
+        `started` is the flow's start; 0 if the event does not contain it. `since` and `until` are the beginning and the end of a
+        flow summary; 0 for other events, for which the event's time is used instead. All are in microseconds.
         """
         state, flow, at = device.state, event.flow, event.at
         if at < state.sensor_first or not state.sensor_first:
@@ -44,7 +44,7 @@ class ConnectionTable(ConnectionLifecycle):
                 if is_late:
                     return key, found
             connection = found
-        at = min(at, state.event_time)  # Cap times ahead of the device's clock: they are not trusted.
+        at = min(at, state.event_time)  # A time ahead of the device's clock is not trusted.
         if not connection.first or (at < connection.first and not connection.decided):
             connection.first = at
         if connections is not None and len(connections) > 1 and not connection.decided and not connection.held:
@@ -61,7 +61,10 @@ class ConnectionTable(ConnectionLifecycle):
         since: Micros,
         until: Micros,
     ) -> tuple[Connection, bool]:
-        """Match a new flow to an endpoint record, or create its connection; also return whether it is late evidence."""
+        """Match a new flow to an endpoint record, or create its connection.
+
+        Returns the connection, and whether it is late evidence of a departed one.
+        """
         flow_id, kind, at = event.flow.id, kind_of_flow(event), event.at
         connection = None if connections is None else endpoint_for_flow(connections, at, started, kind)
         if connection is None:
@@ -74,7 +77,8 @@ class ConnectionTable(ConnectionLifecycle):
                 self.mark_late(device, connection, gone)
                 return connection, True
         if connection.sent and flow_id and any(d.sent for d in connection.destinations):
-            connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
+            # Rows that were emitted before the flow id was known keep their identity.
+            connection.row_name = flow_name(connection)
         if flow_id and connection.first:
             reported_by_another(connection)
         connection.flow_id, connection.flow_kinds = flow_id, (kind, *connection.flow_kinds[1:])
@@ -82,9 +86,10 @@ class ConnectionTable(ConnectionLifecycle):
         return connection, False
 
     def _turned(self, device: Device, flow: Flow) -> tuple[str, TupleConnections | None]:
-        """Return the 5-tuple of a new flow, client first, and its connections; None without any.
+        """Return the 5-tuple of a flow, client first, with its connections; None if it has none.
 
-        The sensor names the server first if the connection is known the other way round, or the sender is a proxy.
+        If a connection of the reversed 5-tuple is known, or the flow's local end is a proxy, the sensor named the server first,
+        and the 5-tuple is reversed.
         """
         turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
         other = device.connections_of(turned)
@@ -105,7 +110,7 @@ class ConnectionTable(ConnectionLifecycle):
         since: Micros,
         until: Micros,
     ) -> Departed | None:
-        """Return the departed connection that a new flow is late evidence of, or a stand-in for a forgotten one, or None."""
+        """Return the departed connection that a new flow belongs to, or a stand-in if its tombstone was evicted; else None."""
         gone = departed_flow(device, key, flow_id, kind, started, since, until)
         if gone is None and device.state.forgotten_until:
             return forgotten_flow(device, connections, flow_id, kind, started or since, until, self.linger)
@@ -113,9 +118,9 @@ class ConnectionTable(ConnectionLifecycle):
 
     @staticmethod
     def is_new(device: Device, connection: Connection, event: FlowEvidence, evidence: int) -> bool:
-        """Remember a piece of evidence; return False for a repeat.
+        """Record a piece of evidence, given by its number `evidence`; return False for a repeat.
 
-        A repeat changes nothing, so it does not extend the connection's time in the state.
+        A repeat changes nothing. In particular, it does not extend the connection's time in the state.
         """
         if connection.flow_ids and event.flow.id != connection.flow_id:
             evidence ^= mark_of(kind_of_flow(event))
@@ -125,7 +130,7 @@ class ConnectionTable(ConnectionLifecycle):
         return True
 
     def match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
-        """Match a known flow again once its start is known."""
+        """Set the start of a flow, which just became known, and match the flow again."""
         connection.flow_started = started
         if not connection.held:
             self.join_late(device, key, connection, surely=not connection.decided)
@@ -137,7 +142,7 @@ class ConnectionTable(ConnectionLifecycle):
         self.changed(device, key)
 
     def http_seen(self, device: Device, at: Micros) -> None:
-        """Note the time of the device's earliest HTTP-level event.
+        """Record the time of an HTTP-level event if it is the device's earliest.
 
         A time more than `LEAP` before the device's clock is ignored.
         """
@@ -146,17 +151,16 @@ class ConnectionTable(ConnectionLifecycle):
             state.http_first = at
 
     def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
-        """Mark the remote end as a proxy, as the proxy's own log contains this connection."""
+        """Register the remote end as a proxy, because the proxy's own log contains this connection."""
         connection.asked = True
         self.learn(device, key, answered=False)
 
     def learn(self, device: Device, key: str, *, answered: bool) -> None:
-        """Register the remote end of a 5-tuple as a proxy.
+        """Register the remote end of a 5-tuple as a proxy, because it received a request that only a proxy receives.
 
-        A remote end is a proxy if it is asked as only a proxy is asked. If it also answered as only a proxy does
-        (`answered`), its other ports may be proxies too. An origin server answers an absolute-form request (RFC 9112,
-        section 3.2.2), so that answer proves nothing. At `PROXIES_MAX` the remote end is not registered but counted as
-        `proxies_not_learnt`.
+        `answered` means that it also answered as only a proxy does; its other ports may then be proxies too. The answer to an
+        absolute-form request is no such proof, as origin servers accept this form (RFC 9112, section 3.2.2). At `PROXIES_MAX`
+        the remote end is not registered, but counted as `proxies_not_learnt`.
         """
         _, _, remote_ip, _, remote = ends_of(key)
         proxies = device.state.proxies
@@ -176,11 +180,11 @@ class ConnectionTable(ConnectionLifecycle):
 
 
 def _of_further_sensor(connections: TupleConnections, flow_id: str, at: Micros) -> Connection | None:
-    """Return the connection that has this flow id as that of a further sensor, or None."""
+    """Return the connection to which a further sensor gave this flow id; None if there is none."""
     found = (c for c in connections if flow_id in c.flow_ids and (flow_id or _only_it(connections, c, at)))
     return next(found, None)
 
 
 def _only_it(connections: TupleConnections, connection: Connection, at: Micros) -> bool:
-    """Return whether evidence from a sensor without flow ids can belong to no other connection of the 5-tuple."""
+    """Return whether evidence at `at`, of a sensor without flow ids, can only belong to this connection of the 5-tuple."""
     return len(connections) == 1 and (not connection.ended or at <= connection.ended + APART)

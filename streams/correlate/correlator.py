@@ -1,4 +1,4 @@
-"""Correlator: events of one device in, knowledge about its connections out.
+"""Correlator: applies the events of a device to the evidence of its connections.
 
 The module is pure: time comes from the events.
 
@@ -6,19 +6,19 @@ Rules for deciding a connection
 -------------------------------
 
 A connection to a proxy does not show its real destination. HTTP-level events of the same flow do (`docs/design/connections.md`):
-CONNECT names the end of a tunnel, an absolute URI the host of one request, a verdict the request that it stopped.
-Inside a tunnel, SNI or Host name the destination. A flow is identified by its 5-tuple and the sensor's flow id. Its
-endpoint record, the only source of the process, is matched by 5-tuple and time (`streams.correlate.matching`).
+a CONNECT names the end of a tunnel, an absolute URI names the host of one request, and a verdict contains the request that it
+is about. Inside a tunnel, SNI or Host name the destination. A flow is identified by its 5-tuple and the sensor's flow id. The
+endpoint record is the only source of the process. It is matched to a flow by 5-tuple and time (`streams.correlate.matching`).
 
 - A destination row is emitted as soon as CONNECT, a SOCKS request, an absolute URI or a verdict names the destination.
 - Weaker names (SNI, Host) wait until the connection is decided, as a better name may still arrive.
-- The connection's own row is emitted when its destination and its process are known. Without an endpoint record, the
-  connection waits for the patience if the device has an endpoint sensor, else for the lateness. Without a destination, it
-  waits for the patience. Then it is decided; later evidence still replaces its row.
+- The connection's own row is emitted when its destination and its process are known, or when the connection is decided. It is
+  decided after `patience_secs`, or after `lateness_secs` if it has a destination and the device has no endpoint sensor. Later
+  evidence still replaces its row.
 - Timers run on the device's own clock, the time of its latest event. They fire before a later event is applied, so the way the
   input is cut into batches does not change the result.
-- Ended connections linger for late records and then leave the state. Idle connections leave as well, and so do the oldest ones
-  of a device that has too many.
+- An ended connection stays in the state for late records and then leaves. An idle connection leaves as well. If a device has
+  too many connections, the oldest one leaves.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ from streams.model.evidence import (
 
 
 class Correlator:
-    """Correlator of devices' events. `streams.rows.emitter` derives the rows from the devices."""
+    """Correlator for the events of all devices of a partition. `streams.rows.emitter` derives the rows from the devices."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.table = ConnectionTable(settings, self.policy, self)
         self.on_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
-        """Called before a connection leaves the state."""
+        """Called with device, 5-tuple and connection before the connection leaves the state."""
         self._process_verdicts = ProcessVerdicts(self.table)
         self._proxy_log = ProxyLog(self.table)
         verdicts = Verdicts(self.table, self._process_verdicts)
@@ -120,7 +120,7 @@ class Correlator:
         }
 
     def take(self, device: Device, event: Event) -> None:
-        """Apply one event. Timers that are due before it fire first."""
+        """Apply one event. Timers that are due by its time fire first."""
         self.table.see_time(device, event.at, event.ended if isinstance(event, ConnectionOpened) else 0)
         self.handlers[event.__class__](device, event)
 
@@ -139,7 +139,7 @@ class Correlator:
         self._proxy_log.wake(device, second)
 
     def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """Retract verdicts that were joined to a connection for `host`, as the connection asked for another host."""
+        """Retract process verdicts on `host` that were joined to this connection, as the connection asked for another host."""
         self._process_verdicts.retract(device, key, connection, host)
 
     def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
@@ -157,7 +157,7 @@ class Correlator:
         found = None if connections is None else flow_for_endpoint(connections, endpoint)
         connection = found or self._new_endpoint(device, key, connections, endpoint)
         if found is not None and not found.decided:
-            # Same timer as if the endpoint record had come first.
+            # The connection gets the timer that it would have if the endpoint record had arrived first.
             due = min(endpoint.started, device.state.event_time) + self.table.patience
             self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
         connection.endpoint = endpoint
@@ -167,7 +167,10 @@ class Correlator:
             self.table.ended(device, key, connection)
 
     def _is_taken(self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord) -> bool:
-        """Apply a record whose connection has an endpoint record already, its own or a wrong one; return False for others."""
+        """Apply an endpoint record if its connection has an endpoint record already; return False if none has.
+
+        The record is merged with an earlier one of the same connection, or replaces a record that was matched wrongly.
+        """
         for known in connections:
             if known.endpoint is not None and of_same_sensor(known, endpoint) is not None:
                 self._merge_endpoint(device, key, known, endpoint)
@@ -189,7 +192,7 @@ class Correlator:
     def _with_endpoint(
         self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord
     ) -> Connection:
-        """Create a connection that has this endpoint record."""
+        """Create a connection with this endpoint record."""
         connection = self.table.new(device, key, connections, endpoint.started, self.table.patience)
         connection.endpoint, connection.last = endpoint, device.state.event_time
         return connection
@@ -360,9 +363,10 @@ class Correlator:
         *,
         encrypted: bool,
     ) -> None:
-        """Match indicators against a destination that was asked of a proxy, and note the hits.
+        """Match indicators against a destination that the client asked a proxy for, and record the hits.
 
-        A late connection notes no hit for a destination whose row was emitted before the departed connection left.
+        `url` is "" if unknown. `encrypted` means that only host and port are known. On a late connection, no hit is recorded for
+        a destination whose row was emitted before the connection departed.
         """
         if connection.flow_ids:
             count_for_its_sensor(connection, asked, event)
@@ -375,10 +379,11 @@ class Correlator:
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
-        """Match indicators against a name observed on a connection, and note the hits.
+        """Match indicators against a name observed on a connection, and record the hits.
 
-        The remote address counts too on a direct connection. `event.tunnelled` means that the sensor saw the tunnel's
-        CONNECT, even if that event was not read here.
+        `path` is the path of the request; "" for a TLS name. On a direct connection the remote address is matched too.
+        `event.tunnelled` means that the sensor saw the tunnel's CONNECT, so the connection goes through a proxy even if the
+        event of that CONNECT is missing.
         """
         tls = isinstance(event, TlsName)
         route = self.table.route(device, key, connection)
@@ -394,7 +399,7 @@ class Correlator:
 
 
 def _turned(key: str, flow: Flow) -> bool:
-    """Return whether the flow names the server first."""
+    """Return whether the flow names the server first, as its local end is not the one in the 5-tuple `key`."""
     return not key.startswith(f"{flow.local_ip} {flow.local_port} ")
 
 

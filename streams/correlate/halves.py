@@ -1,7 +1,7 @@
-"""Halves of connections: an endpoint record joins its flow, and evidence that no longer fits is superseded. Pure.
+"""Halves of connections: joins an endpoint record to its flow, and supersedes evidence that no longer fits. Pure.
 
-A connection consists of an endpoint record and a flow, which may arrive as two connections and may be matched the wrong way
-round at first.
+A connection consists of two halves: an endpoint record and a flow. They may first be kept as two connections, and a flow may
+first be matched to the wrong endpoint record.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from streams.model.protection import Counted
 
 
 def take_endpoint(flow: Connection, other: Connection) -> list[Counted]:
-    """Move everything from a connection with only an endpoint record to its flow; the caller removes the other connection.
+    """Move everything from `other`, a connection with only an endpoint record, to the connection of its flow.
 
-    Returns the contributions to alerts that the flow already has under the same name.
+    The caller removes `other`. Returns the contributions to alerts of `other` for which the flow has one with the same
+    finding name: the caller withdraws them.
     """
     flow.endpoint, flow.sensor_records = other.endpoint, other.sensor_records
     flow.identity_start, flow.guesses = other.identity_start, other.guesses
@@ -32,10 +33,10 @@ def take_endpoint(flow: Connection, other: Connection) -> list[Counted]:
 
 
 def _take_log_entries(flow: Connection, other: Connection) -> None:
-    """Move access-log entries and the destinations that they named from an endpoint record to its flow.
+    """Move the access-log entries of `other`, and the destinations that they named, to the flow's connection.
 
-    Emitted rows keep their name. Must run before the flow takes over `sent`: the name depends on whether the flow itself
-    already had rows.
+    Emitted rows keep their identity. Call this before the flow's connection takes over `sent`, because `row_name` depends on
+    whether that connection had rows of its own.
     """
     flow.log_entries += tuple(entry for entry in other.log_entries if entry not in flow.log_entries)
     if not flow.rows_left and any(d.sent for d in other.destinations):
@@ -57,7 +58,7 @@ def supersede(weak: Destination) -> None:
 
 
 def retract_log_entries(connection: Connection) -> None:
-    """Supersede destinations that only a proxy's log named if no access-log entry fits the connection any more."""
+    """Supersede the destinations that only a proxy's log named and that no entry fits any more."""
     for destination in connection.destinations:
         if destination.by == BY_PROXY_LOG and not entries_of(connection, destination):
             supersede(destination)

@@ -1,6 +1,7 @@
-"""Connection lifecycle: the device's clock, its timers, and re-evaluation when the device state changes.
+"""Lifecycle of connections: the device's clock and timers, and re-evaluation when the device state changes.
 
-Connections are decided, rest and leave the state here.
+A new connection waits for evidence. When its waiting time is over, it is decided: its evidence counts as complete. It then
+stays in the state for late evidence ("rests") and finally leaves the state.
 """
 
 from __future__ import annotations
@@ -35,20 +36,21 @@ from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIM
 LEAP: Micros = 3_600 * MICROS
 """Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
 REST_SECS = 16
+"""The timers of decided connections fire only at multiples of this number of seconds, so that many share one."""
 _CONNECTIONS = entry_of(Count.CONNECTIONS)
 _ENDED, _IDLE, _TOO_MANY = (entry_of(Count.LEFT, why) for why in (Left.ENDED, Left.IDLE, Left.TOO_MANY))
 
 
 def _rest_until(until: Micros) -> int:
-    """Return the second at which a decided connection is checked again, for a time in microseconds.
+    """Return the second at which the timer of a decided connection fires, for a time in microseconds.
 
-    The second is rounded up to a multiple of `REST_SECS`, so that many connections share one timer.
+    The second is rounded up to a multiple of `REST_SECS`.
     """
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
 class ConnectionLifecycle(Routes):
-    """Lifecycle of devices' connections: decided, resting, gone."""
+    """The part of the connection table that decides connections and removes them from the state when their timers fire."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy, listener: Listener) -> None:
         super().__init__(settings)
@@ -59,20 +61,20 @@ class ConnectionLifecycle(Routes):
         self.linger = int(settings.linger_secs * MICROS)
         self.idle = int(settings.idle_secs * MICROS)
         self.horizon = self.patience - self.lateness
-        """Microseconds. Evidence that is later than this after a connection's start may still be missing when the
-        connection is decided, so it does not count."""
+        """Microseconds after a connection's start. Later evidence may still be missing when the connection is decided, so it does
+        not count for conclusions that must not depend on the order of arrival."""
         self.tombstones = Tombstones(settings)
         self.connections_max = settings.connections_max
 
     def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
-        """Move the device's clock to an event's time; `until` is when the activity in the event ended.
+        """Move the device's clock to an event's time `at`, and fire the timers that are due by then.
 
-        A jump of more than `LEAP`, ahead or behind, requires a second event that agrees. So a single wrong timestamp
-        moves nothing, and a corrected clock is followed. A record of a long activity that ended just now does not set
-        the clock back.
+        A jump of more than `LEAP`, ahead or back, requires a second event that agrees. A single wrong timestamp therefore
+        moves nothing, and a corrected clock is followed. `until` is the end of the activity that the event describes, 0 if
+        unknown: the event of a long activity that ended recently does not set the clock back.
 
-        `logged` is the log's time. It is given for an event that the device itself did not report (a proxy, a network
-        tap, another device). Such a timestamp moves the clock neither past the log's time nor back.
+        `logged` is the log's time in microseconds. It is given for an event that another component reported (a proxy, a
+        network tap, another device), else 0. Such an event moves the clock neither beyond the log's time nor back.
         """
         state = device.state
         if logged and (at := min(at, logged)) <= state.event_time:
@@ -92,17 +94,17 @@ class ConnectionLifecycle(Routes):
 
     @staticmethod
     def see_sensor(device: Device, at: Micros) -> None:
-        """Note the earliest time at which a network sensor reported on the device."""
+        """Record the time of a network sensor's event if it is the earliest so far and at most `LEAP` before the clock."""
         state = device.state
         if (not state.sensor_first or at < state.sensor_first) and at >= state.event_time - LEAP:
             state.sensor_first = at
 
     def pass_quiet_time(self, device: Device, passed: Micros) -> bool:
-        """Decide what waits on a device that has sent nothing for `passed` microseconds of the log's time.
+        """Fire the timers of a device that has sent nothing for `passed` microseconds of the log's time.
 
-        Only idle connections leave: the device may have been cut off and may report the rest once it is back. The
-        device's clock does not move; it resumes from its last time. Returns False if the stored state is unchanged:
-        parking an ended connection changes nothing that is stored.
+        Waiting connections are decided. Only idle connections leave the state; ended ones are parked, because the device may
+        have been cut off and may report the rest later. The device's clock does not move. Returns False if the stored state is
+        unchanged; whether a connection is parked is not stored.
         """
         second = (device.state.event_time + passed) // MICROS
         changed = second >= device.next_due and self._fire(device, second, quiet=True)
@@ -117,7 +119,7 @@ class ConnectionLifecycle(Routes):
         return changed
 
     def resume(self, device: Device) -> None:
-        """Set the timers of a device that is back: its parked connections and tombstones leave when they are due."""
+        """Set the timers of parked connections and tombstones again, as the device reports again."""
         for key in device.parked:
             for connection in device.connections_of(key) or ():
                 device.wake_at(connection.due, key)
@@ -127,7 +129,7 @@ class ConnectionLifecycle(Routes):
         device.parked.clear()
 
     def finish(self, device: Device) -> None:
-        """Decide everything that waits, as at the end of a recording."""
+        """Decide all waiting connections and fix the identity of all connections, as at the end of a recording."""
         for key in list(device.connections):
             for connection in list(device.connections_of(key) or ()):
                 if not connection.decided:
@@ -136,9 +138,9 @@ class ConnectionLifecycle(Routes):
                 self._identify_by_flow(device, key, connection)
 
     def _identify_by_flow(self, device: Device, key: str, connection: Connection) -> None:
-        """Identify a connection by its flow if no endpoint record was matched; its row is emitted under the flow's name.
+        """Fix the flow as the source of a connection's identity, if no endpoint record was matched, so that its row is emitted.
 
-        No further evidence is expected to provide an endpoint record.
+        Called when no endpoint record is expected any more.
         """
         if connection.endpoint is None and connection.identity == UNDECIDED:
             connection.identity = FROM_FLOW
@@ -147,9 +149,10 @@ class ConnectionLifecycle(Routes):
     def new(
         self, device: Device, key: str, connections: TupleConnections | None, at: Micros, wait: Micros
     ) -> Connection:
-        """Create a connection of a 5-tuple, first reported for time `at`, whose timer fires `wait` microseconds later.
+        """Create a connection of a 5-tuple with evidence at time `at`; its timer fires `wait` microseconds later.
 
-        At `TUPLE_CONNECTIONS_MAX` the oldest connection of the 5-tuple leaves, at `connections_max` the oldest one of the device.
+        `connections` are those of the 5-tuple so far; None if there are none. At `TUPLE_CONNECTIONS_MAX` the oldest connection
+        of the 5-tuple leaves the state; at `connections_max`, the oldest connection of the device's first 5-tuple.
         """
         if connections is not None and len(connections) >= TUPLE_CONNECTIONS_MAX:
             self._evict_oldest(device, key)
@@ -166,7 +169,7 @@ class ConnectionLifecycle(Routes):
             connection.number = connections[0].number
             connections.append(connection)
         device.size += 1
-        # Cap the wait by the device's clock, as a start far ahead is not trusted.
+        # The timer fires at most `patience` after the device's clock, as a start far ahead of the clock is not trusted.
         connection.due = -(-min(at + wait, device.state.event_time + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         device.state.counts.count(_CONNECTIONS)
@@ -175,7 +178,7 @@ class ConnectionLifecycle(Routes):
         return connection
 
     def mark_late(self, device: Device, connection: Connection, left: Departed) -> None:
-        """Mark a connection as late evidence of a departed one: it has that one's identity and no row of its own."""
+        """Mark a connection as late evidence of a departed one: it gets that identity and has no connection row."""
         continue_departed(connection, left)
         device.state.counts.count(_CONNECTIONS, -1)
         if connection.booked:
@@ -184,9 +187,9 @@ class ConnectionLifecycle(Routes):
         device.state.counts.count(entry_of(Count.LATE))
 
     def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
-        """Match indicators against a connection's remote address, and note the hits.
+        """Match indicators against a connection's remote address, and record the hits.
 
-        The host of a hit stays empty, as an observed name outweighs the address.
+        These hits have an empty host: they count only if no name is observed on the connection.
         """
         _, _, ip, port, _ = ends_of(key)
         matches = self.policy.match(device, "", port, "", ip, at, encrypted=False)
@@ -194,9 +197,9 @@ class ConnectionLifecycle(Routes):
             note_hit(connection.hits, matches, "", port, at, "")
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
-        """Exchange the endpoint records or the flows of two connections that were matched the wrong way round.
+        """Correct a wrong match: exchange the endpoint records of two connections or, with the same effect, their flows.
 
-        Exchanges the endpoint records if one of the two is identified by its flow, else the flows.
+        The endpoint records are exchanged if the identity of one of the two is derived from its flow, else the flows.
         """
         if FROM_FLOW in (one.identity, other.identity):
             one.swap_endpoint(other)
@@ -209,8 +212,8 @@ class ConnectionLifecycle(Routes):
     def join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
         """Match a flow again that has no endpoint record or may have the wrong one.
 
-        Applies rules 1, 3 and 4 of `streams.correlate.matching`. With `surely`, a flow without a record is matched only
-        by a known start within `SAME_START`.
+        Rules 1, 3 and 4 of `streams.correlate.matching` apply. With `surely`, a flow without a record is matched only if the
+        starts are known and at most `SAME_START` apart.
         """
         connections = device.connections_of(key)
         if not connections or (len(connections) < 2 and not is_refuted(connection)):
@@ -258,7 +261,7 @@ class ConnectionLifecycle(Routes):
         self.changed(device, key)
 
     def _recognise(self, device: Device, key: str, flow: Connection) -> None:
-        """Mark a flow late if its start, known only after its first evidence, fits a departed connection."""
+        """Mark a flow as late if its start fits a departed connection. The start may become known after the first evidence."""
         since, until = flow.flow_started, flow.flow_ended
         left = None
         if flow.late is None:
@@ -267,7 +270,7 @@ class ConnectionLifecycle(Routes):
             self.mark_late(device, flow, left)
 
     def _was_a_view(self, device: Device, key: str, view: Connection) -> bool:
-        """Merge a held flow into the connection that it is another sensor's view of; return whether there is one."""
+        """Release a held flow; merge it if it is another sensor's view of a known connection. Return whether it was merged."""
         connections = device.connections_of(key)
         assert connections, "a 5-tuple in the state has connections"
         view.held = False
@@ -288,11 +291,11 @@ class ConnectionLifecycle(Routes):
         return True
 
     def promote(self, device: Device, key: str, connection: Connection) -> None:
-        """Take a weaker name as the destination if no better one arrived; supersede it if a better one did."""
+        """Take an observed name as the destination if no better evidence names one; supersede weaker destinations if it does."""
         best = min((d.by for d in connection.destinations), default=0)
         if best and best <= BY_VERDICT:
             for weak in connection.destinations:
-                # A plain-text request is one of many: others that the sensor saw do not contradict the proxy's log.
+                # A plain-text connection carries many requests: the ones that the sensor saw do not contradict the proxy's log.
                 one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
                 if weak.by > BY_VERDICT and not one_of_many:
                     self._supersede_weak(device, key, connection, weak)
@@ -313,9 +316,9 @@ class ConnectionLifecycle(Routes):
                 self._listener.guess_refuted(device, key, connection, weak.host)
 
     def recheck(self, device: Device, remote_ip: str = "") -> None:
-        """Re-evaluate the rows of a device's connections, or of those to one address, after the device state changed.
+        """Re-evaluate the rows of all connections of a device, or of those to `remote_ip`, after the device state changed.
 
-        This is rare, so a walk over all connections is cheap enough.
+        Such changes are rare, so a walk over all connections is cheap enough.
         """
         for key in list(device.connections):
             if not remote_ip:
@@ -327,10 +330,10 @@ class ConnectionLifecycle(Routes):
                 self.changed(device, key)
 
     def ended(self, device: Device, key: str, connection: Connection) -> None:
-        """Retract access-log entries that no longer fit, and shorten the timer once the end is known.
+        """Update a connection after its evidence changed: its end may be known now.
 
-        Entries later than the end are not about the connection. An ended connection rests for the linger instead of the
-        idle time.
+        Destinations that only unfitting access-log entries name are superseded. A decided connection with a known end leaves
+        after `linger` instead of `idle`.
         """
         if connection.log_entries:
             retract_log_entries(connection)
@@ -346,7 +349,10 @@ class ConnectionLifecycle(Routes):
         device.wake_at(second, key)
 
     def _fire(self, device: Device, second: int, *, quiet: bool = False) -> bool:
-        """Process everything that is due by a second; return whether any of it changed."""
+        """Process all timers that are due by a second; return whether the stored state changed.
+
+        `quiet` means that the log's time, not the device's clock, has reached the second.
+        """
         changed = False
         while (due := device.due_until(second)) is not None:
             for key in due[1]:
@@ -368,7 +374,7 @@ class ConnectionLifecycle(Routes):
         return changed
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
-        """Process the due connections of a 5-tuple; return whether any of them changed. Parking does not count."""
+        """Process the due connections of a 5-tuple; return whether the stored state of one changed."""
         connections = device.connections_of(key)
         assert connections, "a 5-tuple in the state has connections"
         now = second * MICROS
@@ -404,9 +410,9 @@ class ConnectionLifecycle(Routes):
         return changed
 
     def _linger(self, device: Device, connection: Connection) -> Micros:
-        """Return how many microseconds an ended connection rests.
+        """Return for how many microseconds an ended connection stays in the state.
 
-        It rests longer while its flow summary is missing and the sensor is known to write such summaries.
+        It stays longer while its flow summary is missing, if its sensor is known to write flow summaries.
         """
         kind = connection.flow_kind
         if not connection.flow_id or connection.summarised or kind not in device.state.summary_kinds:

@@ -9,7 +9,7 @@ from streams.model.device import Device
 
 
 class Listener(Protocol):
-    """Callbacks of the connection lifecycle, which the correlator implements."""
+    """Callbacks of the connection lifecycle. The correlator implements them."""
 
     def process_verdicts_due(self, device: Device, second: int) -> None:
         """Decide process verdicts that are due by that second of the device's clock."""
@@ -18,7 +18,7 @@ class Listener(Protocol):
         """Join access-log entries that are due by that second of the device's clock."""
 
     def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """Retract verdicts that were joined for `host`, as the connection is known to have asked for another host."""
+        """Retract process verdicts on `host` that were joined to this connection, as it asked for another host."""
 
     def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
         """Emit the last rows of a connection that is about to leave the state."""

@@ -48,9 +48,11 @@ closed flows (60 s) and its pass over the flows (1 s)."""
 
 
 def _distance(endpoint: EndpointRecord, started: Micros, kind: str) -> Micros:
-    """Return how far an endpoint record's start and a flow's start are apart; beyond every tolerance where they contradict.
+    """Return the difference, in microseconds, between the starts of an endpoint record and of a flow.
 
-    An attempt that came after the first packet of a flow of `unproxy sensor` belongs to a later connection of the 5-tuple.
+    `kind` is the kind of the flow's id. If its sensor uses the endpoint's clock and the record starts more than `OWN_SKEW`
+    after the flow, the record belongs to a later connection of the 5-tuple. The result is then more than `APART`, so it is
+    beyond every tolerance.
     """
     if endpoint.started > started + OWN_SKEW and kind in endpoint_clock_kinds():
         return APART + endpoint.started - started

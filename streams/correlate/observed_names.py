@@ -1,4 +1,4 @@
-"""Observed names (SNI, Host) as the destination of a connection through a proxy, if no better evidence names one. Pure."""
+"""Use of an observed name (SNI, Host) as the destination of a connection through a proxy. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streams.model.evidence import add_destination
 
 
 def take_observed_name(connection: Connection, route: Route) -> bool:
-    """Take the best observed name as the destination; return False if none can be the destination."""
+    """Add the best observed name, SNI before Host, as a destination; return False if it cannot be the destination."""
     if not route.proxied or uses_tls_to_proxy(connection):
         return False
     observed = min(connection.names, key=lambda name: (not name.tls, name.at, name.name))

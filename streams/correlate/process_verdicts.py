@@ -89,7 +89,7 @@ class ProcessVerdicts:
         unattributed[:] = [one for one in unattributed if not one.decided or one.at + KEPT > second * MICROS]
 
     def finish(self, device: Device) -> None:
-        """Decide all verdicts, as at the end of a recording."""
+        """Join all waiting verdicts to a connection, or leave them without one, as at the end of a recording."""
         for one in sorted(device.state.unattributed, key=_turn):
             if not one.decided:
                 self._decide(device, one)

@@ -1,12 +1,11 @@
-"""Process records as evidence: the start of a process provides what the endpoint record of its connection lacks.
+"""Process records (start and end of a process): they complete the process fields of endpoint records.
 
-    start, end ──► the PID's processes, packed           connection ──► when its rows are built: which of them was it?
-                        │
-                        ▼
-          connections of that PID that are attributed to another process by it: their rows are built again
+    process record   is merged into the history of its PID. Connections of that PID whose process record is now another one
+                     are marked as changed, so that their rows are emitted again
+    connection       looks up its process record in the history of its PID whenever its rows are built
 
-Either may come first. A connection stores the process that was found for it, so the process may be forgotten first.
-Devices without such records store no PIDs and have no cost.
+The process record or the endpoint record may arrive first. A connection keeps the process record that was found for it, so the
+record may be evicted from the history before the connection leaves. Devices without process records have no cost.
 """
 
 from __future__ import annotations
@@ -21,17 +20,18 @@ from streams.model.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.model.process_table import Run, learnt
 
 PIDS_KEPT = PIDS_MAX * 3 // 4
-"""PIDs kept when the bound `PIDS_MAX` is reached, so that one walk over all makes room for many."""
+"""Number of PIDs that remain after an eviction at the bound `PIDS_MAX`. Many are evicted at once, as each eviction walks over
+all PIDs."""
 _pack = msgspec.msgpack.Encoder().encode
 
 
 class Processes:
-    """Process records of devices."""
+    """Handler of process records."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self._table = table
         self._kept: Micros = table.patience + table.linger
-        """Microseconds for which a process is kept after its end: one of its connections may come late."""
+        """Microseconds for which a process is kept after its end, as endpoint records of its connections may arrive late."""
 
     def take(self, device: Device, event: ProcessStarted) -> None:
         """Merge the start or end of a process into its PID's history; a repeat changes nothing."""
@@ -53,9 +53,9 @@ class Processes:
             self._forget(device)
 
     def _forget(self, device: Device) -> None:
-        """Forget PIDs whose latest process ended more than `_kept` ago.
+        """Evict the PIDs whose latest process ended more than `_kept` ago.
 
-        At the bound `PIDS_MAX` forget others too: the ended ones first, then the oldest.
+        If `PIDS_MAX` or more remain, further PIDs are evicted: first those of ended processes, then the oldest ones.
         """
         over = device.state.event_time - self._kept
         latest = {pid: unpack_runs(packed)[-1] for pid, packed in device.processes.items()}

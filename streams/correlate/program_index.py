@@ -1,9 +1,9 @@
-"""Index of a device's 5-tuples by the program that connected, for verdicts that name a program but no connection.
+"""Index of a device's 5-tuples by the program that connected, for verdicts that name a process but no connection.
 
-Devices without such verdicts have no index and no cost. The index is built when the first such verdict is decided. From
-then on each endpoint record adds its 5-tuple. A 5-tuple that left the state stays listed until the index is dropped for
-its size and built again. So the index may list too much but never too little: check the connections of a 5-tuple before
-using it.
+Devices without such verdicts have no index and no cost. The index is built when the first such verdict is decided. From then
+on each endpoint record adds its 5-tuple. A 5-tuple that left the state stays in the index until the index becomes too large, is
+dropped and is built again. The index may therefore list too many 5-tuples, but never too few: callers must check the
+connections of each one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from schemas.events import Process
 from streams.model.device import Device, peek
 
 LISTED_MIN = 1_024
-"""Entries up to which the index is kept. A larger one is dropped once it may have four for each of the device's
-connections."""
+"""Number of entries up to which the index is kept in any case. A larger index is dropped once it may have more than four
+entries for each connection of the device."""
 
 
 def list_program(device: Device, key: str, process: Process) -> None:
-    """Add a 5-tuple under the process's name and PID."""
+    """Add a 5-tuple under the name and the PID of a process; drop the index if it became too large."""
     assert device.programs is not None, "only with an index"
     _list(device.programs, key, process)
     device.programs_listed += 2
@@ -28,7 +28,7 @@ def list_program(device: Device, key: str, process: Process) -> None:
 
 
 def keys_of(device: Device, process: Process) -> list[str]:
-    """Return the 5-tuples on which a process of this name or PID may have connected; the first call builds the index."""
+    """Return the 5-tuples with connections that a process of this name or PID may have opened; build the index if needed."""
     if device.programs is None:
         device.programs = {}
         for key, connections in device.connections.items():

@@ -1,4 +1,4 @@
-"""Routes of connections: the remote end of a 5-tuple, and whether it is a proxy."""
+"""Routes of connections: whether the remote end of a connection is a proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.model.device import Device
 
 @lru_cache(maxsize=16_384)
 def ends_of(key: str) -> tuple[str, int, str, int, str]:
-    """Split a 5-tuple key into its four parts; the fifth item is the remote end as settings and device state spell it."""
+    """Return the four parts of a 5-tuple key, and the remote end as `ip port`, which is the key of proxies."""
     local_ip, local_port, remote_ip, remote_port = key.split(" ")
     return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
 
@@ -30,7 +30,7 @@ class Routes:
         self._denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
 
     def route(self, device: Device, key: str, connection: Connection) -> Route:
-        """Return where a connection goes and whether it goes through a named or learnt proxy."""
+        """Return the ends of a connection and whether the remote end is a proxy, by the settings or by requests."""
         local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
         name = self.proxies.get(remote)
         proxies = device.state.proxies

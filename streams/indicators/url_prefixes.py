@@ -99,7 +99,7 @@ class Site:
         }
 
     def _beginnings(self, path: str) -> list[str]:
-        """Return the stored paths that this path continues."""
+        """Return the stored paths that are prefixes of this path and end where a part of it ends (`PARTS_ENDS`)."""
         paths = self._paths
         if len(paths) <= FEW_MAX:
             return [one for one in list(paths) if path.startswith(one) and (path[len(one) :] or "/")[0] in PARTS_ENDS]

@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, Generic[T], gc=False):
 
 
 class TemporalIndex(Generic[T]):
-    """Entries by id: the latest of each id, and the ended ones, oldest first."""
+    """Entries with a validity in log time: the latest one of each id, and up to `PAST_MAX` ended ones, oldest first."""
 
     def __init__(self) -> None:
         self._latest: dict[str, Entry[T]] = {}

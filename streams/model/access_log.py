@@ -12,7 +12,9 @@ class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Entry of a proxy's access log: a request, or a tunnel once it is closed."""
 
     at: Micros
+    """Time at which the proxy wrote the entry."""
     started: Micros
+    """Time at which the request reached the proxy."""
     host: str
     port: int
     """0 if the log does not contain it."""
@@ -24,13 +26,16 @@ class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     upstream: str
     """The address that the proxy connected to; "" if it did not connect."""
     sent: int
-    """Bytes; -1 if the log does not contain them. The same holds for `received`."""
+    """Bytes that the client sent; -1 if the log does not contain them."""
     received: int
+    """Bytes that the client received; -1 if the log does not contain them."""
     user: str
     proxy: str
+    """Name of the proxy; "" if unknown."""
     event_id: str
     sure: bool
-    """True if joined by the client's port, False if only by client, host and time."""
+    """The log contains the client's port, which identifies the connection. If False, the entry is joined by client, host and
+    time."""
 
 
 class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
@@ -42,8 +47,8 @@ class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
     proxy_ip: str
     proxy_port: int
     due: int
-    """The second of the device's clock at which the entry is decided."""
+    """The second of the device's clock at which the connection is searched."""
     last: bool = False
     """One search for the connection failed; the next one is the last."""
     candidates: list[tuple[Indicator, bool]] = []
-    """Indicators that matched on arrival, as in `Hit`."""
+    """Indicators that matched the entry when it arrived, as in `Hit`."""

@@ -1,8 +1,8 @@
 """The merged evidence of one TCP connection.
 
 A `Connection` combines the endpoint record (`EndpointRecord`), the network sensor's flow and the requested destinations. Times
-merge by minimum and maximum, flags by bitwise or, evidence by set. The result does not depend on the order of arrival, and
-repeated evidence changes nothing. Rows (`streams.rows.network_events`) are functions of a `Connection`.
+merge by minimum or maximum, flags by bitwise or. Pieces of evidence form a set, so a repeated piece changes nothing. The
+result does not depend on the order of arrival. Rows (`streams.rows.network_events`) are functions of a `Connection`.
 """
 
 from __future__ import annotations
@@ -18,40 +18,42 @@ from streams.model.protection import Counted, Hit, RequestVerdict
 EVIDENCE_MAX = 256
 """Pieces of evidence kept per connection to detect repeats. Beyond it the oldest is evicted; its repeat counts again."""
 EVENT_IDS_MAX = 16
+"""Record ids kept per destination and shown per row; the earliest ones are kept."""
 DESTINATIONS_MAX = 256
 """Destinations kept per connection. Further ones are only counted, without a name."""
 NAMES_MAX = 16
 """Observed names kept per connection. Further ones are ignored."""
 VERDICTS_MAX = 256
-"""Requests with a verdict kept per connection. Beyond it the oldest, already reported one is evicted; its repeat counts again."""
+"""Requests with a verdict kept per connection. Beyond it the oldest is evicted; a repeat of its verdict counts again."""
 TUPLE_CONNECTIONS_MAX = 64
-"""Connections kept per 5-tuple, as each event of a 5-tuple scans all of them. Beyond it the oldest is emitted and evicted."""
+"""Connections kept per 5-tuple, because each event scans all connections of its 5-tuple. Beyond it the oldest is emitted and
+evicted."""
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32, 64
-"""Bits that describe the requests to one destination."""
+"""Bits for the results of the requests to one destination. A request with an open result sets `ASKED`."""
 STOPPED = BLOCKED | WARNED | BYPASSED
 """Verdicts that only a device in block mode issues."""
 
 BY_CONNECT, BY_URI, BY_VERDICT, BY_VERDICT_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
 BY_SOCKS = -1
-"""The evidence that named a destination, best first; 0 is none. From `BY_VERDICT_NAME` on, better evidence may still arrive.
-SOCKS and CONNECT both name the end of a tunnel; no connection has both."""
+"""The evidence that named a destination: a lower number is better evidence, 0 means none. For `BY_VERDICT_NAME` and higher
+numbers, better evidence may still arrive. SOCKS and CONNECT both name the end of a tunnel; no connection has both."""
 
 VERDICT_BUMP = 64
-"""Pieces of evidence (`streams.assess.version`) that exceed what endpoint records can add."""
+"""Pieces of evidence (`streams.assess.version`); more than the endpoint records of a connection can contribute."""
 UNDECIDED, FROM_ENDPOINT, FROM_FLOW = 0, 1, 2
-"""The source of a connection's identity, fixed when its first row is emitted."""
+"""Source from which a connection's identity is derived. It is fixed when the first row is emitted."""
 
 
 class EndpointRecord(msgspec.Struct, array_like=True, gc=False):
-    """Endpoint record of a connection."""
+    """Record of a connection by the endpoint itself, or by several of its sensors merged."""
 
     started: Micros
     """Time of the attempt to connect."""
     established: Micros
     """Time at which the handshake was complete; 0 if unknown."""
     ended: Micros
-    """0 if not reported."""
+    """Time of the end; 0 if not reported."""
     failed: bool
     """The handshake failed."""
     process: Process
@@ -62,17 +64,19 @@ class EndpointRecord(msgspec.Struct, array_like=True, gc=False):
     exec_after: str = ""
     """The program that the process executed right after it opened the connection."""
     sensor: str = ""
-    """Name of the sensor (`schemas.events.Sensor`); state from before this field existed is completed when it is restored."""
+    """Name of the sensor (`schemas.events.Sensor`). State that was written before this field existed gets it when it is
+    restored (`streams.model.snapshot`)."""
 
 
 class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """Process verdict that was joined to its connection (`streams.correlate.process_verdicts`)."""
+    """Process verdict that was joined to a connection by process and time (`streams.correlate.process_verdicts`)."""
 
     at: Micros
     host: str
     flags: int
+    """Bit of the verdict's action (`BLOCKED` and so on)."""
     counted: bool
-    """Alerts count the request by this verdict, because no other sensor reported one."""
+    """Alerts count the request through this verdict. False if another verdict covers the same request."""
 
 
 class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -82,15 +86,15 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     port: int
     """0 if unknown."""
     by: int
-    """The best evidence that named it (`BY_CONNECT` and so on)."""
+    """The best evidence that named the destination (`BY_CONNECT` and so on)."""
     first: Micros
     """Time of the earliest request."""
     url: str
-    """URL without its query of the earliest request, or `host:port`."""
+    """URL of the earliest request without the query, or `host:port`."""
     tunnel: bool = False
     """True for the end of a CONNECT tunnel, False for a host of plain requests."""
     flags: int = 0
-    """Bits of its requests (`REACHED` and so on)."""
+    """Bits for the results of the requests (`REACHED` and so on)."""
     evidence: int = 0
     """Number of pieces of evidence, for the version."""
     requests: int = 0
@@ -98,19 +102,22 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     status: int = 0
     """HTTP status of the latest response; 0 for none."""
     status_at: Micros = 0
+    """Time of that response."""
     event_ids: list[tuple[Micros, str]] = []
-    """Time and id of its records, sorted; the first `EVENT_IDS_MAX`."""
+    """Time and id of the records of its requests, sorted by time; the first `EVENT_IDS_MAX`."""
     superseded: bool = False
-    """A better name arrived, or the evidence that named it no longer fits."""
+    """A better name arrived, or the evidence that named the destination no longer fits the connection."""
     sent: int = 0
-    """Version of the emitted row; 0 before the first."""
+    """Version of the latest emitted row; 0 before the first."""
     moved: bool = False
-    """The emitted row is wrong: the next one needs a higher version."""
+    """The emitted row may be wrong, because halves of connections were exchanged: the next row needs a higher version."""
     bump: int = 0
-    """Added to the version once an emitted row turned out to contain another connection's half."""
+    """Added to each version, so that it exceeds that of an emitted row with another connection's half."""
     hits: list[Hit] = []
+    """Requests to the destination that match indicators."""
     others: dict[str, int] | None = None
-    """Request counts of further network sensors, by kind of sensor; they may be the same requests. None with one sensor."""
+    """Numbers of requests that further network sensors reported, by kind of sensor. They may be the same requests as those in
+    `requests`. None with one sensor."""
 
     @property
     def asked(self) -> int:
@@ -119,16 +126,16 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 
 class ObservedName(msgspec.Struct, array_like=True, gc=False):
-    """Name observed on the connection itself: inside its tunnel or on a direct connection."""
+    """Name (SNI or Host header) observed on the connection itself: inside its tunnel, or outside of a tunnel."""
 
     at: Micros
     name: str
     tls: bool
     outer: bool
-    """TLS from the first byte: the name is addressed to the remote end, not sent inside a tunnel."""
+    """The connection is TLS from its first byte: the client sent the name to the remote end, not into a tunnel."""
     event_id: str
     has_verdict: bool = False
-    """A verdict names it."""
+    """A verdict contains the name."""
 
 
 class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -143,15 +150,17 @@ class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
     endpoints: tuple[tuple[str, Micros], ...]
     """Endpoint sensors that reported the connection, each with the start by its own clock; the best clock comes first."""
     from_flow: bool
-    """The rows' identity comes from the flow, not from the endpoint record."""
+    """The identity of the rows is derived from the flow, not from the endpoint record."""
     identity_start: Micros
-    """The start that the rows' identity rests on, if it is not the first of `endpoints`."""
+    """The start from which the identity of the rows is derived, if it differs from the start in the first of `endpoints`;
+    else 0."""
     row_name: str
-    """The name that the destination rows' identity rests on, if it is not the first of `flow_ids`."""
+    """The flow name from which the identity of the destination rows is derived, if it differs from the first of `flow_ids`;
+    else ""."""
     emitted: tuple[int, ...]
     """Destinations with emitted rows, as numbers (`streams.correlate.departed.emitted_as`)."""
     flow_kinds: tuple[str, ...] = ()
-    """Kinds of `flow_ids`, in the same order."""
+    """Kinds (`Sensor.flow_id_kind`) of `flow_ids`, in the same order."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -162,42 +171,42 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """The first network sensor's id of the flow."""
     flow_started: Micros = 0
     flow_ended: Micros = 0
-    """`flow_started` and `flow_ended`: start and end as network sensors reported them; 0 if unknown."""
+    """`flow_started` and `flow_ended`: start and end of the flow as network sensors reported them; 0 if unknown."""
     bytes_sent: int = 0
     bytes_received: int = 0
-    """`bytes_sent` and `bytes_received`: by the network sensors' flow summaries."""
+    """`bytes_sent` and `bytes_received`: the largest counts in the network sensors' flow summaries."""
     answered: bool = False
-    """The remote end answered the handshake."""
+    """A flow summary reports that the remote end answered the handshake."""
     midstream: bool = False
-    """A network sensor did not observe the beginning."""
+    """A network sensor did not observe the beginning of the flow."""
     tls: bool = False
-    """TLS from the first byte."""
+    """A flow summary reports TLS from the first byte."""
     summarised: int = 0
-    """Distinct flow summaries merged."""
+    """Number of distinct flow summaries."""
     first: Micros = 0
-    """Time of the network sensor's earliest evidence."""
+    """Time of the network sensors' earliest evidence; 0 without any."""
     last: Micros = 0
-    """Time of the latest evidence. Late evidence counts with the device's clock, so that related records may follow."""
+    """Time on the device's clock at which the latest evidence arrived: records that belong to late evidence may follow it."""
     connect: bool = False
-    """A CONNECT request was observed, readable or not."""
+    """A CONNECT or SOCKS request was observed, with a usable target or without one."""
     asked: bool = False
     """The connection carried a request that only a proxy receives."""
     unreadable: int = 0
-    """Number of requests that name no destination."""
+    """Number of requests that add no named destination: they name none, or exceed `DESTINATIONS_MAX`."""
     name_flags: int = 0
-    """Bits of verdicts on the observed names."""
+    """Bits of verdicts that apply to the connection's tunnel or to an observed name, not to a named destination."""
     moved: bool = False
-    """The emitted row is wrong: the next one needs a higher version."""
+    """The emitted row may be wrong, because halves of connections were exchanged: the next row needs a higher version."""
     bump: int = 0
-    """Added to the version once an emitted row turned out to contain another connection's half."""
+    """Added to each version, so that it exceeds that of an emitted row with another connection's half."""
     identity: int = UNDECIDED
-    """`UNDECIDED`, `FROM_ENDPOINT` or `FROM_FLOW`."""
+    """Source of the connection's identity: `UNDECIDED`, `FROM_ENDPOINT` or `FROM_FLOW`."""
     decided: bool = False
     """The waiting time is over. Later evidence still replaces the rows."""
     sent: int = 0
-    """Version of the emitted connection row; 0 before the first."""
+    """Version of the latest emitted connection row; 0 before the first."""
     booked: Entry = Entry("")
-    """The counter that includes the connection: `Count.RESOLVED` or `Count.UNRESOLVED`; "" while it waits."""
+    """The entry of `Count.RESOLVED` or `Count.UNRESOLVED` that includes the connection; "" while it waits."""
     due: int = 0
     """The second at which the connection's timer fires."""
     number: int = 0
@@ -205,38 +214,40 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     verdict_bump: int = 0
     """Pieces of evidence added to the versions of verdict rows, in steps of `VERDICT_BUMP`."""
     tunnel_rows: list[int] = []
-    """Emitted versions of the rows of tunnels with a verdict, in the order of their CONNECT."""
+    """Versions of the latest emitted rows of tunnels with a verdict, in the order of their CONNECT requests."""
     names: list[ObservedName] = []
     destinations: list[Destination] = []
     verdicts: list[RequestVerdict] = []
     seen: list[int] = []
-    """Numbers of the pieces of evidence so far (`streams.model.evidence.evidence_key`)."""
+    """Numbers of the latest `EVIDENCE_MAX` pieces of evidence (`streams.model.evidence.evidence_key`)."""
     hits: list[Hit] = []
-    """Indicators that match an observed name or the remote end."""
+    """Requests to an observed name or to the remote end that match indicators."""
     counted: dict[str, Counted] = {}
-    """The contribution to alerts, by finding."""
+    """The connection's contributions to alerts, by name of the finding."""
     baseline_checked: bool = False
     """The route was checked against the egress baseline (`streams.alerts.egress_baseline`). The check runs once."""
     log_entries: tuple[AccessLogEntry, ...] = ()
-    """Access-log entries of the proxy."""
+    """Access-log entries of the proxy that were joined to the connection."""
     row_name: str = ""
-    """The name used for the destination rows' identity before the sensor's flow id was known; "" if the flow id is used."""
+    """The flow name from which the identity of the destination rows is derived, if rows were emitted before the sensor's flow
+    id was known; "" if the flow id is used."""
     sensor_records: tuple[EndpointRecord, ...] = ()
     """Records of several endpoint sensors, from which `endpoint` is merged (`sensor_merge.py`); empty with one sensor."""
     identity_start: Micros = 0
-    """The start that the identity was made from, if a better clock was reported later."""
+    """The start from which the identity was derived, if a sensor with a better clock reported another start later; else 0."""
     flow_ids: tuple[str, ...] = ()
-    """Further network sensors' ids of the flow."""
+    """Ids that further network sensors gave the flow."""
     held: bool = False
-    """The connection may be another sensor's view of a known one. No rows are emitted until it is decided."""
+    """The flow may be another sensor's view of a known connection. No rows are emitted until this is decided."""
     run: Run | None = None
-    """The process record that was reported apart from the connection (`streams.correlate.processes`)."""
+    """The process of the connection as process records describe it (`streams.correlate.processes`); None if none fits."""
     guesses: tuple[Guess, ...] = ()
-    """Joined process verdicts. They belong to the endpoint record and move with it to another flow."""
+    """Process verdicts that were joined to the connection. They belong to the endpoint record and move with it to another
+    flow."""
     late: Departed | None = None
-    """The departed connection that this one is late evidence of. A late connection has no connection row of its own."""
+    """The departed connection that this evidence belongs to. A late connection has no connection row of its own."""
     flow_kinds: tuple[str, ...] = ()
-    """Kinds (`Sensor.flow_id_kind`) of `flow_id` and of each of `flow_ids`, in this order; empty before network evidence."""
+    """Kinds (`Sensor.flow_id_kind`) of `flow_id` and of each of `flow_ids`, in this order; empty without network evidence."""
 
     @property
     def flow_kind(self) -> str:
@@ -244,7 +255,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         return self.flow_kinds[0] if self.flow_kinds else ""
 
     def add_flows(self, flow_ids: tuple[str, ...], kinds: tuple[str, ...]) -> None:
-        """Add further sensors' ids of the flow with their kinds, sorted."""
+        """Add the ids that further sensors gave the flow, with their kinds; `flow_ids` stays sorted."""
         more = sorted({*zip(self.flow_ids, self.flow_kinds[1:], strict=True), *zip(flow_ids, kinds, strict=True)})
         self.flow_ids = tuple([flow_id for flow_id, _ in more])
         self.flow_kinds = (self.flow_kind, *(kind for _, kind in more))
@@ -259,12 +270,15 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     @property
     def rows_left(self) -> bool:
-        """Return whether rows or verdicts of the connection were emitted."""
+        """Return whether any row of the connection, of its destinations or of its verdicts was emitted."""
         return self.sent > 0 or any(d.sent for d in self.destinations) or any(verdict.sent for verdict in self.verdicts)
 
     @property
     def started(self) -> Micros:
-        """Return the time of establishment, or the best approximation from the evidence."""
+        """Return the start: by the endpoint record, else by the flow, else the time of the earliest evidence.
+
+        An endpoint record gives the time at which the handshake was complete or, if unknown, the time of the attempt.
+        """
         if self.endpoint is not None:
             return self.endpoint.established or self.endpoint.started
         return self.flow_started or self.first
@@ -276,7 +290,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         return endpoint_ended or self.flow_ended
 
     def swap_flow(self, other: Connection) -> None:
-        """Exchange the network sensor's evidence with another connection; the endpoint record and the identity stay."""
+        """Exchange the network sensors' evidence with another connection; endpoint record and identity stay."""
         for field in FLOW_FIELDS:
             mine, theirs = getattr(self, field), getattr(other, field)
             setattr(self, field, theirs)
@@ -285,7 +299,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         other.was_another()
 
     def swap_endpoint(self, other: Connection) -> None:
-        """Exchange the endpoint records; reset an identity that was made from one."""
+        """Exchange the endpoint records with another connection; reset an identity that was derived from one."""
         self.endpoint, other.endpoint = other.endpoint, self.endpoint
         self.sensor_records, other.sensor_records = other.sensor_records, self.sensor_records
         self.guesses, other.guesses = other.guesses, self.guesses
@@ -296,7 +310,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             connection.was_another()
 
     def was_another(self) -> None:
-        """Mark emitted rows as wrong, so that the next ones get a higher version."""
+        """Mark emitted rows as wrong, because the connection got another half, so that the next rows get a higher version."""
         self.moved = True
         for destination in self.destinations:
             destination.moved = True

@@ -41,7 +41,7 @@ class Count(StrEnum):
     GAP_LINES = "gap_lines"
     SILENT = "silent"
     DEVICES_EVICTED = "devices_evicted"
-    # Of the whole partition; not stored.
+    # Counts of the whole partition, which `Pipeline.book` computes and no device stores.
     WAITING = "waiting"
     DEVICES = "devices"
     DEVICES_NEAR_BOUND = "devices_near_bound"
@@ -72,12 +72,12 @@ Label = ResolvedBy | UnresolvedReason | Reason | GapKind | Left | LogOutcome | s
 
 
 def entry_of(what: Count, label: Label = "") -> Entry:
-    """Return the entry of a counter."""
+    """Return the entry of a counter, with its label if it has one."""
     return Entry(f"{what}:{label}" if label else f"{what}")
 
 
 def parts_of(entry: str) -> tuple[str, str]:
-    """Return name and label of an entry; the label is "" without one."""
+    """Return the name and the label of an entry; the label is "" if there is none."""
     name, _, label = entry.partition(":")
     return name, label
 

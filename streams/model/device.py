@@ -1,7 +1,7 @@
-"""State of one device: its clock and counters, its connections by 5-tuple, its alerts and their timers.
+"""State of one device: its clock and counters, its connections by 5-tuple, its alerts, and the timers of all these.
 
-The connections of a 5-tuple in use are a list of objects. Idle ones are packed into bytes, which takes about a quarter of the
-memory and gives the garbage collector nothing to traverse.
+The connections of an active 5-tuple are a list of objects. Those of an idle 5-tuple are packed into bytes, which takes about a
+quarter of the memory and gives the garbage collector nothing to traverse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streams.model.protection import AlertState, Counted, ModeEntry, Span, Unatt
 from streams.model.sequence_gaps import Sensor
 
 PROXIES_MAX = 1_000
-"""Learnt proxies kept per device. A further one counts as a proxy only for its own connections."""
+"""Learnt proxies kept per device. Beyond it a remote end is a proxy only for connections whose own requests show it."""
 ALERTS_MAX = 10_000
 """Alerts kept per device. Beyond it the oldest are evicted; a later request of an evicted alert starts a new count."""
 ALERTS_FORGOTTEN = ALERTS_MAX // 16
@@ -32,7 +32,8 @@ ESTABLISHED_MS = 3_600_000
 """Milliseconds of log time between a device's first and latest message from which on the device is established."""
 NEVER: Micros = 1 << 62
 VERDICT_TIMER, PROXY_TIMER, DEPARTED_TIMER = "process verdicts", "access log", "departed"
-"""Timer names of unattributed verdicts, access-log entries and tombstones. No 5-tuple has such a name."""
+"""Names of the timers for unattributed verdicts, access-log entries and tombstones. They stand in place of a 5-tuple in
+`Device.timers`; no 5-tuple has such a name."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(TupleConnections).decode
@@ -47,10 +48,11 @@ _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class DeviceState(msgspec.Struct, array_like=True, gc=False):
-    """Device-wide state."""
+    """State of a device as a whole."""
 
     event_time: Micros = 0
-    """The device's clock: the time of its latest event. While the device is quiet, the elapsed log time is added on use."""
+    """The device's clock: the time of its latest event. It does not advance while the device is quiet: whatever is due by then
+    is checked against this time plus the log time that has passed."""
     logged_ms: int = 0
     """Log time of the latest message, in milliseconds."""
     offset: int = -1
@@ -58,50 +60,55 @@ class DeviceState(msgspec.Struct, array_like=True, gc=False):
     sensor_first: Micros = 0
     """Time of the earliest network sensor event; 0 for none."""
     http_first: Micros = 0
-    """Time of the earliest HTTP-level event; 0 for none, when network protection shows nothing."""
+    """Time of the earliest HTTP-level event; 0 for none. Until then, HTTP may be invisible on the device."""
     endpoint_seen: bool = False
-    """The endpoint also reports its connections."""
+    """At least one endpoint record was received, so connections wait for theirs."""
     modes: list[ModeEntry] = []
     """Changes of the protection mode, sorted by time (`streams.assess.mode_history`)."""
     modes_gone: int = 0
-    """Number of changes removed from `modes` because they were too old or were corrected."""
+    """Number of changes removed from `modes`: the oldest beyond the bound, and those that a later report corrected."""
     modes_version: int = 0
+    """Version of the latest rows of the mode history."""
     mode_reports: dict[ProtectionMode, list[ModeEntry]] = {}
     """The latest reports of each mode, sorted by time, including those that changed nothing."""
     settings_mode: str = ""
     """The mode in the settings at the last check."""
     leap: Micros = 0
-    """A time far from the clock that one event claimed. The clock follows once a second event agrees."""
+    """Time of an event that is far from the clock; 0 for none. The clock follows once a second event agrees."""
     proxies: dict[str, bool] = {}
     """Learnt proxies as `ip port`; True if the remote end answered as a proxy."""
     tuples_seen: int = 0
     """Number of 5-tuples seen so far; the next new 5-tuple gets it as its number."""
     counts: Counters = msgspec.field(default_factory=Counters)
     reported_at: Micros = 0
-    """The device's clock at its last report; 0 before the first."""
+    """The device's clock after the latest message with a plausible event time; 0 before the first."""
     reported_ms: int = 0
-    """Log time of that report. `logged_ms` also covers unreadable lines and lines with an implausible time."""
+    """Log time of that message, in milliseconds. `logged_ms` is also advanced by lines without a plausible time."""
     baseline: Micros = 0
     """The longest recent quiet period, in microseconds."""
     silences: int = 0
+    """Number of silences so far."""
     silent_ms: int = 0
-    """Log time at which the device was found silent; 0 while it is not."""
+    """Log time in milliseconds at which the device was found silent; 0 while it is not silent."""
     baselines: dict[str, list[int]] = {}
-    """Per UTC day: connections through proxies and direct external ones, excluding those of `baseline_minute`."""
+    """Egress baseline, by UTC day (ISO date): the number of connections through proxies, then of direct connections to
+    external addresses. Connections of `baseline_minute` are not included."""
     baseline_minute: int = 0
-    """The latest minute with connections, in minutes since the epoch."""
+    """The latest minute with such connections, in minutes since the epoch."""
     baseline_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+    """The two numbers for `baseline_minute`."""
     unattributed: list[UnattributedVerdict] = []
-    """Unattributed verdicts of the last minutes (`streams.correlate.process_verdicts`)."""
+    """Process verdicts of the last minutes (`streams.correlate.process_verdicts`)."""
     alerts_begun: int = 0
+    """Number of alerts that began so far."""
     first_ms: int = 0
     """Log time of the first message; 0 if unknown, as in state written before this field existed."""
     summary_kinds: list[str] = []
     """Kinds of flow ids (`Sensor.flow_id_kind`) of the sensors that wrote a flow summary."""
     forgotten_ended: Micros = 0
-    """Latest end of the departed connections whose tombstones were evicted at a bound (`streams.correlate.departed`)."""
+    """The latest end of a departed connection whose tombstone was evicted at a bound (`streams.correlate.departed`)."""
     forgotten_until: int = 0
-    """The second at which the last of these tombstones would have expired; 0 if none was evicted."""
+    """The second at which the last evicted tombstone would have expired; 0 if none was evicted."""
 
     @property
     def is_established(self) -> bool:
@@ -184,7 +191,8 @@ class Device:
         self.programs_listed = 0
         """Upper bound on the number of entries in `programs`."""
         self.parked: dict[str, None] = {}
-        """5-tuples whose connections are due to leave by the log's time, but not yet by the device's own clock."""
+        """5-tuples whose connections are due to leave by the log's time, but not yet by the device's own clock. Also
+        `DEPARTED_TIMER`, if tombstones are due in the same way."""
         self.size = 0
         """Number of connections of all 5-tuples."""
         self.departed: dict[int, dict[str, bytes]] = {}
@@ -192,28 +200,30 @@ class Device:
         self.departed_count = 0
         """Number of 5-tuples in `departed`, counted once per second of expiry."""
         self.heap: list[int] = []
+        """Heap of the seconds in `timers`."""
         self.next_due = 1 << 62
+        """The earliest second with a timer; `1 << 62` without one."""
         self.read = 0
         self.parsed = 0
-        """Read and parsed lines of the current message; `state.counts` includes them after the message."""
+        """`read` and `parsed`: lines of the current message. They are added to `state.counts` at the end of the message."""
         self.times: list[Micros] = []
         """Event times of these lines."""
         self.mode_rows: list[tuple[Span, ModeStatus, int]] = []
-        """Pending rows of the mode history, with their version."""
+        """Rows of the mode history that are not emitted yet: period, status and version."""
         self.orphaned: list[Counted] = []
-        """Alert contributions of connections that turned out to be another connection's half."""
+        """Contributions to alerts that must be withdrawn, because their connection was merged into another one."""
         self.evicted_alerts: list[AlertState] = []
         """Alerts that were evicted before their latest change was published."""
         self.unattributed_changed = False
-        """Rows of unattributed verdicts may have changed."""
+        """Rows of process verdicts may have changed."""
         self.held_due: Micros = NEVER
-        """Time on the device's clock at which the next held alert may be published."""
+        """Time on the device's clock at which the next held alert is published; 0 for at once."""
         self.held_alerts: list[tuple[Micros, str]] = []
         """Heap of changed alerts that are held: due time and key. Entries of evicted alerts may remain."""
         self.held_sent: Micros = 0
         """Upper bound on the time at which any held alert was last published."""
         self.fresh_alerts: list[str] = []
-        """Alerts that changed since the last selection of due alerts."""
+        """Alerts that changed since alerts were last selected for publication (`streams.alerts.folding.due`)."""
         self.forget_due: Micros = 0
         """Lower bound on the time, on the device's clock, at which an alert expires by age."""
         self.groups_in: tuple[str, ...] | None = None
@@ -225,6 +235,7 @@ class Device:
         self.dirty_alerts: dict[str, int] = {}
         """Alerts to publish, numbered in the order of change."""
         self.dirty_number = 0
+        """The latest number in `dirty_alerts`."""
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
@@ -263,7 +274,7 @@ class Device:
             self.timers[second] = {waiting: None, key: None}
 
     def let_sleep(self, connection: Connection, key: str) -> None:
-        """Cancel the timer of a connection that leaves or gets a new timer, unless another one of its 5-tuple shares it."""
+        """Cancel the timer of a connection, unless another connection of its 5-tuple is due at the same second."""
         waiting = self.timers.get(connection.due)
         if not waiting or any(
             other.due == connection.due for other in self.connections_of(key) or () if other is not connection
@@ -277,7 +288,7 @@ class Device:
             self._see_next_due()
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
-        """Remove and return the earliest due second with its 5-tuples; None if no timer is due.
+        """Remove the earliest second with timers and return it with its 5-tuples; None if it is after `second`.
 
         The 5-tuples are sorted, so that a device restored from its state handles them in the same order. The order matters
         because a connection may begin an alert, and alerts are numbered.
@@ -346,9 +357,10 @@ class Device:
         return found if found is None or isinstance(found, bytes) else _pack(found)
 
     def restore(self, items: dict[str, bytes]) -> None:
-        """Restore the state from its items, with the 5-tuples in the order in which they were first seen, and their timers.
+        """Restore connections, alerts, sensors and the like from all items, and set their timers.
 
-        The held alerts are restored by `streams.alerts.folding.remember`.
+        The 5-tuples are restored in the order in which they were first seen. `streams.alerts.folding.remember` restores
+        which alerts are held.
         """
         tuples = []
         for item, packed in items.items():

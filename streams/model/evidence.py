@@ -1,4 +1,4 @@
-"""Merge of one piece of evidence into a connection, independent of order and repeats."""
+"""Merging of evidence into a connection. The order in which the pieces of evidence arrive has no effect."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ FlowEvidence = FlowSummary | HttpExchange | SocksRequest | TlsName | Verdict
 """The events of network sensors about one flow."""
 
 SUMMARY, REQUEST, NAME, VERDICT = range(4)
+"""Kinds of evidence in `evidence_key`."""
 
 APART: Micros = 3_000_000
-"""Largest difference between two sensors' clocks if no other connection or request qualifies; microseconds."""
+"""Largest difference, in microseconds, between the times that two sensors report for one connection or request. A match by
+this tolerance requires that no other connection or request qualifies."""
 
 
 def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
     """Return a number that identifies a piece of evidence; equal content gives the same number in every process.
 
-    63 bits: 29 of the time (nine minutes of microseconds), 2 of the kind, 32 of `more`, which distinguishes pieces of the
-    same time and kind.
+    The number has 63 bits: 29 from the time (it repeats after nine minutes), 2 from the kind, 32 from `more`. `more`
+    distinguishes pieces of the same time and kind.
     """
     return (at & 0x1FFF_FFFF) << 34 | kind << 32 | (more & 0xFFFF_FFFF)
 
@@ -70,8 +72,8 @@ def path_of(target: str) -> str:
 def flags_of_status(status: int | None, *, connect: bool) -> int:
     """Return the bit for a response status: `REACHED`, `FAILED`, or `ASKED` if the status leaves the result open.
 
-    Without a status the result is `ASKED`. A CONNECT succeeds with 2xx and fails otherwise. For a plain request, 403, 407 and
-    5xx are failures, as a proxy may have refused it. 400 and 408 are `ASKED`, and any other status is a success.
+    Without a status (None) the bit is `ASKED`. A CONNECT succeeds with 2xx and fails with any other status. For a plain
+    request, 403, 407 and 5xx are `FAILED`, as a proxy may have refused it; 400 and 408 are `ASKED`; all others are `REACHED`.
     """
     if status is None:
         return ASKED
@@ -94,9 +96,10 @@ def add_destination(
     *,
     tunnel: bool,
 ) -> Destination | None:
-    """Record a request for a destination and return the destination; None beyond `DESTINATIONS_MAX`.
+    """Record a request for a destination and return the destination; None for a new one beyond `DESTINATIONS_MAX`.
 
-    `evidence` is the record's time and id.
+    `by` is the kind of evidence (`BY_CONNECT` and so on), `flags` the bits of the request's result, `evidence` the record's
+    time and id, `status` the HTTP status of the response. `tunnel` is True if the destination is the end of a tunnel.
     """
     for found in connection.destinations:
         if found.port == port and found.host == host:
@@ -110,7 +113,7 @@ def add_destination(
     found.superseded = False
     found.tunnel |= tunnel
     if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG, BY_PROCESS):
-        # The same request; weaker evidence named its destination until now.
+        # Weaker evidence has named the destination so far. It describes the same request, so the better evidence replaces it.
         found.first, found.url, found.requests = evidence[0], url, 0
         found.event_ids.clear()
         found.hits.clear()
@@ -142,9 +145,9 @@ def kind_of_flow(event: FlowEvidence) -> str:
 
 
 def add_name(connection: Connection, observed: ObservedName) -> bool:
-    """Record a name observed on the connection itself; return False if a CONNECT already confirms it.
+    """Record a name observed on the connection itself. Return False if it is ignored, because a CONNECT names the same host.
 
-    The name "" stands for a client hello to the proxy without a server name. Inside a tunnel it is ignored (False).
+    The name "" stands for a client hello to the proxy without a server name. Inside a tunnel such a hello is ignored.
     """
     if not (observed.name or observed.outer) or any(
         d.host == observed.name and d.by <= BY_CONNECT for d in connection.destinations
@@ -171,7 +174,10 @@ def add_verdict(
     bits: int,
     matches: tuple[Match, ...],
 ) -> None:
-    """Record a verdict on a request; verdicts of several rules on one request merge into one."""
+    """Record a verdict on a request. Verdicts of one sensor on one request, by several of its rules, merge into one.
+
+    `bits` are those of the verdict's action, `matches` the indicators that match the request.
+    """
     request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event)
     for verdict in connection.verdicts:
         if (verdict.request, verdict.tunnel, verdict.host, verdict.sensor) == (request, tunnel, host, sensor):

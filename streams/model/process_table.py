@@ -17,7 +17,8 @@ from streams.indicators.index import without_device
 RUNS_MAX = 4
 """Processes kept per PID. Beyond it the oldest is evicted."""
 CLOCK_ORDER: Micros = 5_000
-"""Largest disorder, in microseconds, between records of one machine that arrive by different ways."""
+"""Largest difference, in microseconds, between the times in a process record and in an endpoint record of one machine that
+contradicts the true order of the two."""
 START_APART: Micros = MICROS
 """Largest difference, in microseconds, between two sensors' start times of one process."""
 COMM_CHARS = 15
@@ -29,9 +30,9 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     """Process with its start and end."""
 
     process: Process
-    """`started` is 0 while only the end was reported."""
+    """The process; its `started` is 0 while only the end was reported."""
     ended: Micros
-    """0 while no end was reported."""
+    """Time of the end; 0 while none was reported."""
     event_id: str
 
     @property
@@ -99,7 +100,7 @@ def may_be_same(one: Process, other: Process) -> bool:
 
 
 def _spelt(path: str) -> str:
-    """Normalise a Windows path, which ignores case and whose drive may be written as a device; keep other paths."""
+    """Return a Windows path in lower case and without its drive or device, as the spelling differs; keep other paths."""
     return without_device(path.lower()) if "\\" in path else path
 
 

@@ -24,7 +24,8 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     """Requests to one host on one UTC day that matched the same indicators on arrival."""
 
     candidates: list[tuple[Indicator, bool]]
-    """Indicators, best first; only the last has no condition on the process. True if only the host could be compared."""
+    """Indicators that match, best first, each with True if only the host could be compared. None of them after the first one
+    that applies to every process is kept."""
     host: str
     port: int
     first: Micros
@@ -32,7 +33,7 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     count: int = 0
     event_ids: list[str] = []
     requests: list[int] = []
-    """Transaction + 1 of each HTTP request."""
+    """Transaction number + 1 of each HTTP request; the latest ones are kept."""
     sensor: str = ""
     """Kind of the network sensor that reported the requests. Another sensor's hits may be the same requests."""
 
@@ -49,19 +50,24 @@ class RequestVerdict(msgspec.Struct, array_like=True, gc=False):
     host: str
     port: int
     request: int
-    """Transaction + 1; 0 for a TLS name."""
+    """Transaction number + 1; 0 for a TLS name."""
     tunnel: bool
+    """The verdict is on a CONNECT or on a name inside its tunnel."""
     flags: int
+    """Bits of the verdicts' actions (`BLOCKED` and so on)."""
     url: str
     title: str
     category: str
     event_id: str
     evidence: int = 0
+    """Number of verdicts that were merged."""
     last: Micros = 0
+    """Time of the latest of these verdicts; `at` is the time of the earliest."""
     sent: int = 0
+    """Version of the latest emitted row; 0 before the first."""
     category_group: str = ""
     confidence: Confidence = Confidence.NONE
-    """NONE: the confidence of the sensor that names the connection. INFERRED: the join is by process and time."""
+    """NONE if the sensor names the connection; INFERRED if the connection is found by process and time."""
     candidates: list[tuple[Indicator, bool]] = []
     """Indicators that match the request, as in `Hit`."""
     sensor: str = ""
@@ -71,7 +77,7 @@ class RequestVerdict(msgspec.Struct, array_like=True, gc=False):
 def verdict_name(request: int, tunnel: bool, host: str) -> str:
     """Return the name of a request with a verdict, unique within its connection.
 
-    The name contains the transaction. For a TLS name or a plain request it also contains the host.
+    The name contains `request`. For a TLS name or a plain request it also contains the host.
     """
     return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
 
@@ -80,33 +86,41 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     """Contribution of one finding of a connection to an alert."""
 
     alert: str
+    """Key of the alert."""
     weight: int
+    """Number of requests that the alert counts for the finding."""
     stamp: int
-    """Grows with each new detail that the alert received about the finding."""
+    """Number that grows with each new detail that the alert received about the finding."""
     number: int = 0
-    """The alert's number. The contribution is not part of a later alert with the same key."""
+    """The alert's number (`AlertState.number`). A later alert with the same key has another number and does not include the
+    contribution."""
     asker: int = 0
     """Checksum of the request's time and process as reported to the alert; 0 without a process."""
 
 
 class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
-    """Verdict that names a process and no connection."""
+    """Process verdict: it names a process and a destination, and no connection."""
 
     at: Micros
     flags: int
+    """Bits of the verdict's action, and `BYPASSED` once the user dismissed the warning."""
     process: Process
     verdict: RequestVerdict
     record: str
+    """Id of the row."""
     due: int
     """The second of the device's clock at which the verdict is decided."""
     decided: bool = False
     """The join is final: to a connection, or to none."""
     follows: bool = False
-    """Another verdict covers the same request (a bypassed warning, or another sensor's verdict), and alerts count that one."""
+    """Another verdict covers the same request (the warning that was bypassed, or another sensor's verdict). Alerts count the
+    other one."""
     connection: str = ""
+    """Id of the joined connection; "" without one."""
     why: str = ""
     """The reason why no connection was joined."""
     sent: int = 0
+    """Version of the latest emitted row; 0 before the first."""
     counted: dict[str, Counted] = {}
     retracted: bool = False
     """The join was withdrawn because the connection requested something else."""
@@ -119,7 +133,9 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     domain: str
     day: str
     version: int = 0
+    """Number that grows with each change. The published version also depends on the mode history (`alert_evidence`)."""
     count: int = 0
+    """Number of requests; 0 if the alert is withdrawn."""
     hosts: list[str] = []
     first: Micros = 0
     last: Micros = 0
@@ -145,7 +161,7 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     sent: int = 0
     """The latest published version."""
     sent_at: Micros = 0
-    """The device's time of that publication; 0 before the first."""
+    """Time of the latest publication on the device's clock; 0 before the first."""
     number: int = 0
     """Number among the device's alerts, in the order in which they began."""
 
@@ -159,7 +175,8 @@ class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     evidence: ModeEvidence
     event_id: str
     change_at: Micros = 0
-    """For an entry about the time before a change: the change's time. An earlier change overrides the entry."""
+    """Time of the change whose report named this mode as the previous one; 0 for all other entries. A report of an earlier
+    change removes the entry."""
 
 
 class Span(NamedTuple):

@@ -3,14 +3,15 @@
 A producer numbers the lines of each device, dialect and sensor from 1. A message carries the number of its first line and its
 number of lines (`producers/publish/publisher.py`), so it covers [seq, seq + lines):
 
-    begins where the last one ended      nothing is missing
-    begins later                         the lines between are missing: a gap
-    begins earlier, lines as old         a repeat or a late message: it fills the gaps it covers and changes nothing else
-    begins earlier, all lines newer      the producer lost its position and numbers from the start again: a restart
+    message                                  meaning
+    begins where the previous one ended      nothing is missing
+    begins later                             the lines between the two messages are missing: a gap
+    begins earlier, with newer lines         the producer lost its position and numbers from the start again: a restart
+    begins earlier, otherwise                a repeat or a late message: it fills the gaps that it covers
 
-Lines are newer if each of them is later than every line numbered before by more than the allowed disorder. The distinction
-between a restart and a repeat depends on event times only, never on arrival times. Lines before the first observed message
-are unknown, not missing.
+The lines are newer if the time of each one exceeds the times of all lines so far by more than the allowed disorder. The
+distinction between a restart and a repeat depends on event times only, never on arrival times. Lines before the first
+observed message are unknown, not missing.
 
 A gap is identified by its first number and only shrinks from its end. The rest behind a filled part becomes a gap of its own.
 Therefore the same gaps remain open for any order of messages.
@@ -33,6 +34,7 @@ class Gap(msgspec.Struct, array_like=True, gc=False):
     """Range of missing lines."""
 
     start: int
+    """Number of the first missing line."""
     end: int
     """Number of the first line after the gap."""
     after: Micros
@@ -51,11 +53,12 @@ class Sensor(msgspec.Struct, array_like=True, gc=False):
     newest: Micros = 0
     """Time of the latest event in the lines before `expected`."""
     restarts: int = 0
+    """Number of restarts of the numbering so far."""
     gaps: list[Gap] = []
     """Open gaps, sorted by number."""
     first: Micros = 0
     last: Micros = 0
-    """The covered time: first and latest event of the current bucket (`streams.rows.presence`)."""
+    """`first` and `last`: times of the first and latest event in the current bucket of coverage (`streams.rows.presence`)."""
     outdated: bool = False
     """The bucket's emitted row is out of date."""
     emitted_early: bool = False
@@ -66,11 +69,13 @@ class Received(NamedTuple):
     """Sequence numbers and times of one message."""
 
     seq: int
+    """Number of the first line; 0 for unnumbered lines."""
     lines: int
     first: Micros
     last: Micros
-    """Times of the first and latest event; 0 if no line contains a time."""
+    """`first` and `last`: times of the first and latest event; 0 if no line contains a time."""
     logged_ms: int
+    """Log time of the message, in milliseconds."""
 
 
 class Change(NamedTuple):
@@ -97,7 +102,7 @@ NOTHING = Changes([], 0, 0)
 
 
 def apply_numbers(sensor: Sensor, received: Received, lateness: Micros) -> Changes:
-    """Apply a message's sequence numbers and return the changes; `lateness` is the allowed disorder of lines."""
+    """Apply a message's sequence numbers and return the changes; `lateness` is the allowed disorder in microseconds."""
     seq, end, expected = received.seq, received.seq + received.lines, sensor.expected
     if not expected or seq == expected:
         changes = NOTHING
@@ -115,26 +120,28 @@ def apply_numbers(sensor: Sensor, received: Received, lateness: Micros) -> Chang
 
 
 def _open(sensor: Sensor, received: Received) -> Changes:
+    """Open a gap between the expected number and the first number of the message."""
     gap = Gap(sensor.expected, received.seq, *_around(sensor.newest, received.first), received.logged_ms)
     sensor.gaps.append(gap)
     return Changes([Change(GapKind.LOSS, GapStatus.OPEN, gap)], gap.end - gap.start, _forget(sensor, GAPS_MAX))
 
 
 def _restart(sensor: Sensor, received: Received) -> Changes:
-    """Restart the numbering; the open gaps are evicted and stay open, as lines with old numbers no longer arrive."""
+    """Restart the numbering. The open gaps are evicted and their rows stay open: lines with old numbers no longer arrive."""
     sensor.restarts += 1
     gap = Gap(sensor.expected, received.seq, *_around(sensor.newest, received.first), received.logged_ms)
     return Changes([Change(GapKind.RESTART, GapStatus.CLOSED, gap)], 0, _forget(sensor, 0))
 
 
 def _forget(sensor: Sensor, kept: int) -> int:
-    """Evict the oldest gaps beyond `kept`; return how many."""
+    """Evict the oldest gaps, so that at most `kept` remain; return the number of evicted ones."""
     over = max(0, len(sensor.gaps) - kept)
     sensor.gaps = sensor.gaps[over:]
     return over
 
 
 def _fill(sensor: Sensor, received: Received) -> Changes:
+    """Fill the gaps that the message covers. A gap that is covered in part shrinks, is split, or both."""
     seq, end = received.seq, received.seq + received.lines
     kept: list[Gap] = []
     changes: list[Change] = []
@@ -160,5 +167,5 @@ def _fill(sensor: Sensor, received: Received) -> Changes:
 
 
 def _around(after: Micros, before: Micros) -> tuple[Micros, Micros]:
-    """Return the times around a gap, the earlier first, as lines may be out of order."""
+    """Return the times before and after a gap in ascending order: lines may be out of order. A time of 0 is unknown."""
     return (min(after, before), max(after, before)) if after and before else (after, before)

@@ -30,7 +30,7 @@ FORMAT = 5
 FORMATS_READ = frozenset({4, FORMAT})
 """Readable formats. Format 4 has no tombstones of departed connections."""
 RING = 64
-"""Slots per part of the snapshot, so that a few small deltas do not cause a new snapshot of a large device."""
+"""Slots for deltas, per part of the snapshot. A large device has more slots, so that a few small deltas do not fill its ring."""
 MORE = "+"
 """Prefix to the name of an item that continues from the previous part."""
 PART_BYTES_MAX = 512 * 1024
@@ -41,14 +41,19 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     """Part of a delta or of a snapshot."""
 
     version: int
+    """Format (`FORMAT`) in which the entry was written."""
     sequence: int
+    """Number of the delta part or of the snapshot, increasing per device. All parts of one snapshot have the same."""
     state: bytes
+    """Packed `DeviceState`; empty except in the last part."""
     items: dict[str, bytes | None]
     part: int
+    """Index of this part."""
     parts: int
+    """Number of parts of the delta or snapshot."""
     snapshot: bool = False
     has_sensors: bool = False
-    """Each record in it carries its sensor, each flow id its kind. False in state from before these fields existed."""
+    """Endpoint records contain their sensor, and flow ids have a kind. False in state from before these fields existed."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -63,7 +68,7 @@ _unpack_departed = msgspec.msgpack.Decoder(list[Departed]).decode
 
 @dataclass(slots=True)
 class _Written:
-    """Position of a device's entries in the table."""
+    """Which entries of a device are in the table: the latest sequence number, the used slots, and sizes in bytes."""
 
     sequence: int = 0
     deltas: int = 0
@@ -71,6 +76,7 @@ class _Written:
     snapshot_bytes: int = 0
     snapshot_parts: int = 0
     side: int = 1
+    """Side of the latest snapshot: 0 or 1."""
     parts_max: int = 1
     """Parts of the largest snapshot so far, whose entries may still exist."""
 
@@ -96,7 +102,7 @@ def _slot(number: int, *, wide: bool = False) -> str:
 
 
 class StateUnreadable(Exception):
-    """Error for state that another version of unproxy wrote."""
+    """The state cannot be read, because another version of unproxy wrote it."""
 
 
 def _read(value: bytes) -> _Entry:
@@ -135,7 +141,7 @@ class Store:
             self._evicted[name] = written
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
-        """Return the entries, as key and value, for all changes since the last checkpoint."""
+        """Return the entries to write for all changes since the last checkpoint, as key and value; b"" deletes a key."""
         entries: list[tuple[bytes, bytes]] = []
         for name, evicted in self._evicted.items():
             entries += ((f"{name}\0{slot}".encode(), b"") for slot in evicted.slots())
@@ -157,10 +163,10 @@ class Store:
         return entries
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Restore devices from all of their entries, in any order.
+        """Restore devices from their entries, in any order. One call needs all entries of each of its devices.
 
-        Entries of other devices may be passed to another call, so that a large state is restored piece by piece.
-        Raises StateUnreadable.
+        A large state may be restored by several calls, each for some of the devices. Raises StateUnreadable for an entry of
+        another format.
         """
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
@@ -226,7 +232,7 @@ class Store:
 
 
 def _add_sensors(items: dict[str, bytes]) -> None:
-    """Complete items from before records carried their sensor and flow ids their kind; ids of that time imply both."""
+    """Add the sensors of records and the kinds of flow ids to items without them; the ids of that time imply both."""
     for item, packed in items.items():
         if item[0] == "c":
             items[item] = _pack_items([_with_sensors(connection) for connection in _unpack_connections(packed)])
@@ -254,14 +260,17 @@ def _with_kinds(left: Departed) -> Departed:
 
 
 def _kind_of(flow_id: str) -> str:
-    """Return the kind of a flow id from before kinds were stored: digits of Suricata, `u-` of `unproxy sensor`, else Zeek."""
+    """Return the kind of a flow id that was stored without one.
+
+    Ids of Suricata consist of digits, those of `unproxy sensor` begin with `u-`, all others are Zeek's.
+    """
     if not flow_id or flow_id.isdigit():
         return "number" if flow_id else ""
     return "other" if flow_id.startswith("u-") else "zeek"
 
 
 def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
-    """Apply an entry to the device state and items of earlier entries."""
+    """Apply an entry to the device state and to the items, which earlier entries have set."""
     if entry.state:
         device.state = _unpack_state(entry.state)
     for item, packed in entry.items.items():

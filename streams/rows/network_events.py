@@ -211,7 +211,7 @@ _UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED,
 
 
 def _inside(connection: Connection, destination: Destination) -> dict[str, object]:
-    """Return the TLS server name inside a tunnel whose CONNECT named an address; empty without one."""
+    """Return `{"Sni": name}` with the TLS server name inside a tunnel to an IP address; an empty dict if there is none."""
     if not is_ip(destination.host) or destination is not tunnel_end(connection):
         return {}
     names = sorted({i.name for i in connection.names if i.tls and i.name})

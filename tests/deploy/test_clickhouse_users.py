@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.ddl import VERSIONS, identity, migrations
+from schemas.joined_tables import JOINED
 from schemas.settings import PREFIX
 from schemas.tables import TABLES
 from sinks.clickhouse import ClickHouseSink, connect
@@ -47,6 +48,9 @@ def client_of(engine: Engine) -> Iterator[Client]:
         yield client
 
 
+ROLLUPS = ("FirstSeenDomains", "DestinationsByProcessDay", "DomainRarity", "BeaconCandidates")
+
+
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data whose tables the migrator made by `unproxy migrate`; a version of a row is in each."""
@@ -56,7 +60,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(["migrate"]) == 0
         assert run(["migrate", "--dry-run"]) == 0
     with engine_as(folder, SUPER) as engine, client_of(engine) as client:
-        for view in TABLES:
+        for view in (*TABLES, *ROLLUPS):
             # To the library, `default` made them.
             client.command(f"ALTER TABLE {DATABASE}.{view} MODIFY DEFINER = {MIGRATOR} SQL SECURITY DEFINER")
     return folder
@@ -89,9 +93,10 @@ def test_views_have_their_makers_rights(migrated: Path) -> None:
     with engine_as(migrated, SUPER) as engine, client_of(engine) as client:
         found = client.query(f"SELECT name, definer FROM system.tables WHERE database = '{DATABASE}'").result_rows
 
-    assert {name: definer for name, definer in found if definer} == dict.fromkeys(TABLES, MIGRATOR)
+    assert {name: definer for name, definer in found if definer} == dict.fromkeys([*TABLES, *ROLLUPS], MIGRATOR)
     assert {name for name, definer in found if not definer} == {f"{t}{VERSIONS}" for t in TABLES} | {
-        "schema_migrations"
+        "schema_migrations",
+        *JOINED,
     }
     assert migrations()[-1].number >= 5
 

@@ -28,8 +28,8 @@ def example_of(command: Any) -> list[str]:
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
     wanted = (
-        "up replay produce sensor simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
-        "rejects detach-damaged check topics acls hunt"
+        "up replay produce sensor simulate worker sink forward migrate hunt query timeline coverage event alerts indicators "
+        "suppress rejects detach-damaged check topics acls"
     )
 
     assert sorted(wanted.split()) == VERBS

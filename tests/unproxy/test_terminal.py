@@ -181,6 +181,14 @@ def query(world: World) -> Iterator[str]:
     yield world.run("query", "--kql", f'DeviceNetworkEvents | where DeviceName == "{NAME}" | {NAME}')
 
 
+def hunt(world: World) -> Iterator[str]:
+    """Cells and column headers in every text format, and the echo of a wrong query."""
+    text = f"DeviceNetworkEvents | project DeviceName, [{json.dumps(HOSTILE)}] = RemoteUrl"
+    for form in ("table", "json", "jsonl", "csv"):
+        yield world.run("hunt", text, "--format", form)
+    yield world.run("hunt", f"{text} | {HOSTILE}")
+
+
 def timeline(world: World) -> Iterator[str]:
     """Rows, and the names of known devices."""
     for device in (HOSTILE, "absent"):
@@ -342,7 +350,8 @@ def up(world: World) -> Iterator[str]:
 
 
 VERBS: dict[str, Callable[[World], Iterator[str]]] = {
-    "query": query, "timeline": timeline, "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
+    "hunt": hunt, "query": query, "timeline": timeline,
+    "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
     "indicators": indicators, "suppress": suppress_, "replay": replay, "produce": produce, "sensor": sensor,
     "simulate": simulate, "worker": worker, "sink": sink, "forward": forward, "detach-damaged": detach_damaged, "check": check,
     "migrate": migrate_, "topics": topics, "acls": acls, "up": up,

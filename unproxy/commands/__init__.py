@@ -1,4 +1,4 @@
-"""One module per command or family of commands. A module is imported when its command is needed."""
+"""The commands: a module for each command or group of commands. A module is imported when its command is requested."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typer.core import TyperGroup
 from unproxy.options import SAMPLE, example, program
 
 FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceError", "ClickException"})
-"""Errors whose message states what to do. By name, as importing the packages that define them would slow down `--help`,
-and typer brings its own copy of click in some versions."""
+"""Names of the errors that the user can fix; their messages state what to do.
+
+They are names because an import of the packages that define them would slow down `--help`, and because some versions of
+typer have their own copy of click.
+"""
 
 _CONFIG = "--config .unproxy/settings.toml"
 _CONNECTION = "query --format csv 'SELECT any(ConnectionId) FROM DeviceNetworkEvents' | tail -1 | tr -d '\"'"
@@ -21,7 +24,7 @@ VERBS = {
     "up": ("up", "up --once"),
     "replay": ("replay", f"replay {SAMPLE} --out rows.jsonl"),
     "hunt": ("hunt", """hunt 'DeviceNetworkEvents | where Outcome == "blocked" | take 10'"""),
-    "query": ("query", """query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
+    "query": ("hunt", """query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
     "timeline": ("timeline", "timeline dev-a --process curl --limit 20"),
     "coverage": ("coverage", "coverage dev-a 10:05 10:30"),
     "event": ("event", f"event $({program()} {_CONNECTION})"),
@@ -41,21 +44,21 @@ VERBS = {
     "acls": ("kafka", "acls --role sensor --principal User:ws-1 --raw raw-ws-1"),
     "check": ("check", f"{_CONFIG} check"),
 }
-"""The module and the example of each verb, in the order of the help text.
+"""The module and the example of each command, in the order of the help text.
 
-The module has a function of the verb's name, or for a family of verbs the app `family`.
+The module has a function with the name of the command, or the app `family` of a command with subcommands.
 """
 
 
 class LazyGroup(TyperGroup):
-    """The group of all verbs."""
+    """The group of all commands."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Commands()})
 
 
 class _Commands(MutableMapping[str, Any]):
-    """The command of each verb, made when it is first requested."""
+    """The commands by name; each is made when it is first requested."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}

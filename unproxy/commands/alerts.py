@@ -1,4 +1,4 @@
-"""`unproxy alerts`: what network protection did or could not do, now and as it happens."""
+"""`unproxy alerts`: shows the alerts in the table, or follows them as they are published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unproxy.options import DataOption, Shape, ShapeOption, as_iso, span_of, sta
 from unproxy.output import notify, printable
 
 _ID = re.compile(r"[0-9a-f]{24}")
-"""How the IDs of indicators look."""
+"""Pattern of the IDs of indicators."""
 
 
 def alerts(
@@ -45,11 +45,11 @@ def alerts(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show alerts, or follow them as they come.
+    """Show alerts, or follow them as they are published.
 
-    Shows what the table holds; with --follow each change of an alert from now on, until Ctrl-C. Suppressed alerts are
-    shown with who suppresses them, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05 for the
-    latest one.
+    The alerts are those in the table; with --follow, each change of an alert from now on, until Ctrl-C. A suppressed
+    alert is shown with who suppresses it, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05
+    for the latest 10:05.
     """
     from unproxy.local.connect import kafka_settings, tables
     from unproxy.query.alerts import Wanted, followed, line, stored
@@ -85,7 +85,7 @@ def alerts(
 
 
 def _destination(text: str) -> str:
-    """Return a name or an address in the spelling that alerts have. Raises Fixable."""
+    """Return a domain or an address in the spelling of alerts; "" for "". Raises Fixable if the text is neither."""
     from schemas.address import canonical_ip
     from schemas.indicator_values import Unfit, host_name
     from unproxy.indicators.plain import whole
@@ -104,7 +104,7 @@ def _destination(text: str) -> str:
 
 
 def _indicator(text: str) -> str:
-    """Return an indicator's value in its normal form, or its ID unchanged. Raises Fixable."""
+    """Return an indicator's value in its normal form, or its ID unchanged. Raises Fixable if the text is neither."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

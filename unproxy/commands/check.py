@@ -1,4 +1,4 @@
-"""`unproxy check`: settings, Kafka, ClickHouse, topics and tables, each with what to do where something is wrong."""
+"""`unproxy check`: checks settings, Kafka, ClickHouse, topics and tables, and states the remedy of each problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check(
 ) -> None:
     """Check settings, Kafka, ClickHouse, topics, tables.
 
-    Prints one line per finding, with the remedy of a problem; the exit code is 1 if there is one.
+    Prints one line per check; if the check found a problem, with the remedy. The exit code is 1 if there is a problem.
     """
     settings = state_of(context).settings
     if dump:

@@ -1,4 +1,4 @@
-"""`unproxy coverage`: was this device seen then, is anything missing, and what would resolve its unresolved connections?"""
+"""`unproxy coverage`: shows whether a device was seen, which lines are missing, and why connections are unresolved."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def coverage(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show whether a device was seen, by which of its sensors, what is missing, and what is unresolved.
+    """Show by which sensors a device was seen, and what is missing or unresolved.
 
-    A time is 2026-11-24T10:05, or only 10:05 for the latest one (UTC, the device's own clock). For each sensor it shows
-    when it reported, which of its lines never arrived, and when the device was silent for longer than usual. Unresolved
-    connections are counted by cause, each with the sensor or setting that would resolve them.
+    A time is 2026-11-24T10:05, or only 10:05 for the latest 10:05 (UTC, by the device's clock). The output states for each
+    sensor when it reported and which of its lines never arrived, and for the device when it was silent for longer than
+    usual. Unresolved connections are counted by cause; for each cause it names the sensor or setting that would resolve
+    them.
     """
     from unproxy.local.connect import tables
     from unproxy.query.coverage import MINUTE, as_objects, ask, lines

@@ -1,4 +1,4 @@
-"""`unproxy detach-damaged`: detach the parts of tables that ClickHouse cannot read."""
+"""`unproxy detach-damaged`: detaches the parts of tables that ClickHouse cannot read."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def detach_damaged(
 ) -> None:
     """Detach the parts of tables that ClickHouse cannot read.
 
-    A damaged part makes queries fail until it is detached. Its files stay in the table's folder `detached`. Afterwards
-    reset the offsets of the sink's consumer group to a time before the rows were written: the sink writes them again from
-    Kafka. Rows that are stored already show once.
+    A damaged part makes queries fail until it is detached. Its files stay in the table's folder `detached`. Afterwards,
+    reset the offsets of the sink's consumer group to a time before the rows were written: the sink then writes them again
+    from Kafka. Rows that are still stored are not duplicated.
     """
     from schemas.topics import TABLE_OF_TOPIC
     from unproxy.local.connect import kafka_settings
@@ -74,7 +74,7 @@ def _write(part: Part, dry_run: bool, shape: Shape) -> None:
 
 
 def _progress(table: str) -> Progress:
-    """Report at a limited rate how many parts were checked."""
+    """Return a callback that reports, at a limited rate, how many parts were checked."""
     throttle = Throttle(NOTIFY_SECS, at_once=False)
 
     def report(number: int, of: int) -> None:

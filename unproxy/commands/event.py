@@ -1,4 +1,4 @@
-"""`unproxy event`: all that is known of one row, connection or alert."""
+"""`unproxy event`: shows all rows, verdicts and alerts about one row, connection or alert."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def event(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show all that is known of one row or connection.
+    """Show everything about one row, connection or alert.
 
-    Takes the ID of a row, a connection or an alert, and shows the rows, verdicts and alerts that belong to it, the
-    evidence, and how it was decided.
+    Takes the ID of a row, a connection or an alert. Shows the rows, verdicts and alerts that belong to it, the evidence,
+    and how the destination was decided.
     """
     from unproxy.local.connect import tables
     from unproxy.query.event import find, report

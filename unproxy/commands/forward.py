@@ -1,4 +1,4 @@
-"""`unproxy forward`: alerts on to a webhook or a syslog receiver."""
+"""`unproxy forward`: sends alerts to a webhook or a syslog receiver."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def forward(
         bool, typer.Option("--test", help="Send one sample alert now, show the answer of the receiver, and end.")
     ] = False,
 ) -> None:
-    """Send alerts on to a webhook or a syslog receiver until SIGTERM or Ctrl-C.
+    """Send alerts to a webhook or a syslog receiver until SIGTERM or Ctrl-C.
 
-    Reads block-alerts and nothing else; the section [forward] of the settings has the receiver. Each target is a process
-    with a consumer group of its own.
+    Reads only the topic block-alerts. The section [forward] of the settings names the receiver. Run a process with its own
+    consumer group for each receiver.
     """
     from sinks.forward.run import run, try_out
     from unproxy.wiring import until_signal

@@ -1,4 +1,4 @@
-"""`unproxy hunt`: run a hunt in KQL."""
+"""`unproxy hunt` and `unproxy query`: hunts in KQL, queries in SQL or KQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, RawCsvOption, state_of
-from unproxy.query.formats import HuntFormat
+from unproxy.query.formats import Format, HuntFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,9 @@ def hunt(
     name: Annotated[
         str, typer.Option("--name", "-n", metavar="NAME", help="Run a hunt of the library; --list shows them.")
     ] = "",
+    sigma: Annotated[
+        Path | None, typer.Option("--sigma", metavar="RULE.yml", help="Run a Sigma rule (network_connection, proxy).")
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the hunts of the library and end.")] = False,
     values: Annotated[
         list[str] | None,
@@ -46,11 +49,11 @@ def hunt(
     explain: Annotated[bool, typer.Option("--explain", help="Report time, rows and bytes read on stderr.")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", metavar="SECS", min=1, help="End the hunt after this time.")
-    ] = 120,
+    ] = 60,
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=0, help="At most so many rows; 0 for all.")] = 100_000,
     memory: Annotated[
         int, typer.Option("--memory", metavar="MB", min=1, help="Memory that the hunt may take.")
-    ] = 4_096,
+    ] = 4_000,
 ) -> None:
     """Run a hunt in KQL; changes nothing.
 
@@ -62,15 +65,46 @@ def hunt(
     if listed:
         list_library()
         return
+    if explain and output in (HuntFormat.ARROW, HuntFormat.PARQUET):
+        raise Fixable(f"--explain has no place in {output}; take a text format for it")
     state = state_of(context)
     limits = Limits(timeout, rows, memory)
-    asked = Hunt(read(text, file, name), assignments(values, "--set"), _files(external), limits)
+    asked = Hunt(read(text, file, name, sigma), assignments(values, "--set"), _files(external), limits)
     with tables(state, data) as client:
         result = prepared(client, asked)
         if show_sql:
             typer.echo(result.sql, nl=False)
             return
         write(client, result, limits, output, raw_csv=raw_csv, explain=explain)
+
+
+def query(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
+    data: DataOption = None,
+    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    raw_csv: RawCsvOption = False,
+    is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL, as for `hunt`, not SQL.")] = False,
+) -> None:
+    """Run a read-only query in SQL or KQL on the tables.
+
+    It runs on the ClickHouse server of the settings, if they name one and --data is not given. Otherwise it runs on a
+    running `unproxy up`; if none runs, on its data folder.
+    """
+    from unproxy.local.connect import tables
+    from unproxy.query import answer, formats
+    from unproxy.query.hunt import Hunt, Limits, prepared
+
+    state = state_of(context)
+    question = typer.get_text_stream("stdin").read() if text == "-" else text
+    if not question.strip():
+        raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
+    with tables(state, data) as client:
+        if is_kql:
+            limits = Limits()
+            write(client, prepared(client, Hunt(question)), limits, formats.HuntFormat(output), raw_csv=raw_csv)
+        else:
+            answer.show(client, question, {}, output, formats.screen_width(), raw_csv=raw_csv)
 
 
 def list_library() -> None:
@@ -84,10 +118,12 @@ def list_library() -> None:
         typer.echo()
 
 
-def read(text: str, file: Path | None = None, name: str = "") -> str:
-    """Return the query from an argument, a file, standard input or the library. Raises Fixable."""
-    if sum(map(bool, (text, file, name))) > 1:
-        raise Fixable("there are two queries; give one of KQL, --file and --name")
+def read(text: str, file: Path | None = None, name: str = "", sigma: Path | None = None) -> str:
+    """Return the query from an argument, a file, standard input, the library or a Sigma rule. Raises Fixable."""
+    if sum(map(bool, (text, file, name, sigma))) > 1:
+        raise Fixable("there are two queries; give one of KQL, --file, --name and --sigma")
+    if sigma is not None:
+        return _of_rule(sigma)
     if name:
         text = _of_library(name)
     elif file is not None:
@@ -109,6 +145,17 @@ def _of_file(file: Path) -> str:
         raise Fixable(f"{file}: {error.strerror}; name a file that can be read") from None
     except UnicodeDecodeError as error:
         raise Fixable(f"{file}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+
+
+def _of_rule(file: Path) -> str:
+    try:
+        from hunting.sigma import SigmaRefused, to_kql
+    except ModuleNotFoundError:
+        raise Fixable("--sigma needs pySigma; install it with: pip install 'unproxy[sigma]'") from None
+    try:
+        return to_kql(_of_file(file))
+    except SigmaRefused as error:
+        raise Fixable(f"{file}: {error}") from None
 
 
 def _of_library(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`unproxy indicators`: what should be blocked, warned of, noted or allowed, whatever the sensor did."""
+"""`unproxy indicators`: manages the indicators, which define the destinations to block, warn of, audit or allow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Shape(StrEnum):
-    """How a list is written."""
+    """Format of the output of `list`."""
 
     TEXT = "text"
     JSONL = "jsonl"
@@ -60,7 +60,7 @@ def add(
 ) -> None:
     """Add an indicator, or change the one for the same value, port, process and groups.
 
-    It holds from about five seconds later on, for requests that are logged from then on.
+    The workers apply it after about five seconds, to requests that are logged from then on.
     """
     from schemas.indicator_input import Given, Refused, indicator_of, now_micros
     from unproxy.indicators.plain import whole
@@ -90,9 +90,9 @@ def list_(
     raw_csv: RawCsvOption = False,
     data: DataOption = None,
 ) -> None:
-    """List the indicators there are, expired ones included.
+    """List all indicators, including expired ones.
 
-    What jsonl and csv write can be imported again.
+    The formats jsonl and csv can be imported again.
     """
     from unproxy.indicators.defender import lines_of
 
@@ -149,8 +149,8 @@ def import_(
 ) -> None:
     """Import indicators from a file.
 
-    Each refused entry is reported on stderr with its place and reason; the others are published, those that are there already
-    left as they are. Exit code 1 when entries were refused, unless --lenient.
+    New and changed entries are published. Each refused entry is reported on stderr with its place and the reason. The exit
+    code is 1 if entries were refused, unless --lenient is given.
     """
     from schemas.indicator_input import now_micros
     from unproxy.indicators.importing import carry, counted
@@ -173,7 +173,7 @@ def import_(
 
 @contextmanager
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
-    """Yield the indicators topic of the selected Kafka; Ctrl-C stops the work with it."""
+    """Yield the topic `indicators` of the selected Kafka; Ctrl-C within the context ends the command."""
     from unproxy.indicators.topic import Board
     from unproxy.local.connect import kafka_settings
     from unproxy.timeouts import Stopped
@@ -188,7 +188,7 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
 
 
 def report_unknown_groups(board: Board, groups: Iterable[str]) -> None:
-    """Report groups that these settings lack; a worker's settings may have them."""
+    """Report the groups that these settings do not define; the workers' settings may define them."""
     known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
     for group in sorted(set(groups) - known):
         there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
@@ -198,7 +198,7 @@ def report_unknown_groups(board: Board, groups: Iterable[str]) -> None:
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
-    """Return the indicators with this ID, or with this value in any spelling."""
+    """Return the indicators with this ID, or with this value, whatever its spelling."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

@@ -1,4 +1,4 @@
-"""`unproxy topics` and `unproxy acls`: what Kafka must have, and its creation."""
+"""`unproxy topics` and `unproxy acls`: show the topics and the rights that Kafka must have, or create them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def topics(
 ) -> None:
     """Show the topics, or create the missing ones.
 
-    Shows name, partitions and settings of each topic as it should be; `unproxy check` compares them with the cluster.
+    Shows the required partitions and settings of each topic. `unproxy check` compares them with the cluster.
     """
     import schemas.topics
 
@@ -52,9 +52,10 @@ def acls(
     ] = "",
     apply: Annotated[bool, typer.Option("--apply", help="Add the rights to the cluster, as a super user.")] = False,
 ) -> None:
-    """Show what each role may do on Kafka as commands of kafka-acls.sh, or add these rights to the cluster.
+    """Show the rights of each role on Kafka, or add them to the cluster.
 
-    Topic prefix and consumer groups are those of the settings. Rights that are there already stay; none is taken away.
+    The rights are shown as commands of kafka-acls.sh. The settings define the topic prefix and the consumer groups.
+    Existing rights are kept; no right is removed.
     """
     from unproxy.kafka.acls import command, roles, rules
 

@@ -1,4 +1,4 @@
-"""`unproxy migrate`: make the tables, or bring them up to date."""
+"""`unproxy migrate`: creates the tables or updates them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def migrate(
 ) -> None:
     """Create the tables in ClickHouse or update them.
 
-    A view that is missing or lacks a column is created again. A table that is missing had rows: it is created again,
-    empty, only with --lost. An offset reset of the sink's consumer group then brings back the rows that Kafka still has.
+    A view that is missing or lacks a column is created again. A table that was lost is created again, without its rows,
+    only with --lost. To restore the rows that Kafka still has, then reset the offsets of the sink's consumer group.
     """
     from sinks.migrate import broken_views, lost_tables, pending, recreate_tables
     from unproxy import wiring

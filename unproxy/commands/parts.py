@@ -1,4 +1,4 @@
-"""`unproxy worker` and `unproxy sink`: the services that run until SIGTERM or Ctrl-C."""
+"""`unproxy worker` and `unproxy sink`: run a service until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unproxy.options import state_of
 def worker(context: typer.Context) -> None:
     """Run one Faust worker until SIGTERM or Ctrl-C.
 
-    Lines from Kafka in, rows and alerts to Kafka out. SIGTERM or Ctrl-C ends it; start any number of them.
+    It reads sensor lines from Kafka and publishes rows and alerts to Kafka. Any number of workers may run.
     """
     settings = state_of(context, service=True).settings
     from streams.worker.app import run
@@ -21,7 +21,7 @@ def worker(context: typer.Context) -> None:
 def sink(context: typer.Context) -> None:
     """Run one sink until SIGTERM or Ctrl-C.
 
-    Rows from Kafka into ClickHouse. SIGTERM or Ctrl-C ends it; start any number of them.
+    It writes rows from Kafka to ClickHouse. Any number of sinks may run.
     """
     settings = state_of(context, service=True).settings
     from sinks.run import run

@@ -1,4 +1,4 @@
-"""`unproxy produce`: sensor lines from files onto Kafka."""
+"""`unproxy produce`: publishes sensor lines from files or the network to Kafka."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def produce(
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
 ) -> None:
-    """Publish sensor lines to Kafka: from files, or as they come over the network.
+    """Publish sensor lines from files or from the network to Kafka.
 
-    What was published is remembered in publisher.state_dir: a second run goes on where the first one stopped.
+    The position in each file is stored in publisher.state_dir: a second run continues where the first one stopped.
 
     \b
     From the network (docs/inputs.md):

@@ -1,4 +1,4 @@
-"""`unproxy rejects`: lines that could not be read, and their way back once they can."""
+"""`unproxy rejects`: shows the lines that could not be read, or replays them after a fix."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def rejects(
 ) -> None:
     """Show which lines could not be read, or replay them after a fix.
 
-    Shows what the table holds, by reason and dialect with an example. --replay takes them from Kafka instead: it needs no
-    ClickHouse, and what was replayed before is left out.
+    Shows the rejects in the table, by reason and dialect, with an example of each. --replay reads them from Kafka instead,
+    so it needs no ClickHouse; rejects that were replayed before are left out.
     """
     from schemas.events import Reason
     from unproxy.local.connect import kafka_settings, tables
@@ -72,7 +72,8 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
     from unproxy.ops.rejects import Replay
     from unproxy.timeouts import Stopped
 
-    # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
+    # Ctrl-C may interrupt the requests of the constructor. During the replay, no exception may come from a signal, because
+    # librdkafka would crash.
     run = Replay(settings, wanted, again=again, dry_run=dry_run, notify=notify)
     with stop_asked() as stop:
         try:

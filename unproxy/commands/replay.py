@@ -1,4 +1,4 @@
-"""`unproxy replay`: recorded sensor files to rows, or to the alerts of other indicators, without broker or database."""
+"""`unproxy replay`: turns recorded sensor files into rows, or into the alerts of other indicators, without Kafka."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def replay(
 ) -> None:
     """Turn recorded sensor files into rows, or try indicators on them.
 
-    Rows are JSON lines: every version, in the order made. No broker and no database are needed. Lines of several files
-    are merged as they would have arrived. A summary goes to stderr. Exit code 1 when no line could be read, or a file is
-    damaged; what could be read is written first.
+    Rows are JSON lines: all versions, in the order in which they are made. Neither Kafka nor ClickHouse is needed. Lines of
+    several files are merged by arrival time. A summary is written to stderr. The exit code is 1 if no line could be read,
+    or if a file is damaged; the rows of all other lines are written before.
 
-    With --indicators the alerts go to stdout, one a line, in the end: those that an indicator stands on. With --against
-    only the difference: + would be new, - would be gone, ~ has another kind, severity, count or indicator. The files
-    may be anything that `unproxy indicators import` reads; refused entries are reported on stderr and left out. For example:
+    With --indicators, the alerts that these indicators raise are written to stdout at the end, one per line. With
+    --against, only the differences are written: + would be new, - would be gone, ~ has another kind, severity, count or
+    indicator. The files may have any format that `unproxy indicators import` reads; refused entries are reported on stderr
+    and left out. For example:
 
     \b
       unproxy replay 'suricata:history/*.json.gz' --indicators new.csv --against old.csv
@@ -97,7 +98,7 @@ def replay(
 
 
 def _judge(settings: Settings, file: Path) -> Judge:
-    """Return a pipeline with the indicators of a file; report the refused entries."""
+    """Return a judge with the indicators of a file; report the refused entries."""
     from unproxy import wiring
     from unproxy.indicators.reading import load_file
     from unproxy.offline.backtest import Judge

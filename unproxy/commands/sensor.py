@@ -1,4 +1,4 @@
-"""`unproxy sensor`: this machine's outgoing connections, each with its process, from the kernel."""
+"""`unproxy sensor`: reports this machine's outgoing connections, each with its process, from the kernel."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def sensor(
 ) -> None:
     """Watch this machine's outgoing TCP connections, each with its process, until Ctrl-C.
 
-    Linux only, as root, with tracefs. The kernel's tracepoint sock:inet_sock_set_state reports each connection; /proc of
-    its process; packets to the proxies of what was asked for. Lines are of the dialects sockets and sensor. What the
-    kernel's buffers had no room for is counted and reported.
+    Runs on Linux only, as root, with tracefs. The connections come from the kernel's tracepoint sock:inet_sock_set_state,
+    their processes from /proc, and the requested destinations from the packets to the proxies. The lines have the dialects
+    sockets and sensor. Events that the kernel dropped because its buffers were full are counted and reported.
     """
     from producers.sensor.http.observer import plan_of
     from unproxy import wiring

@@ -1,4 +1,4 @@
-"""`unproxy simulate`: a fleet that does not exist, with the truth about it, onto Kafka or into files."""
+"""`unproxy simulate`: publishes the sensor lines of a simulated fleet to Kafka, or writes them to files, with the truth."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def simulate(
         int, typer.Option(metavar="N", min=0, help="To Kafka: processes that publish; 0 is as many as it takes.")
     ] = 0,
 ) -> None:
-    """Make up a fleet's sensor lines, with the truth about them.
+    """Generate the sensor lines of a simulated fleet, with the truth about them.
 
-    The same options make the same lines and the same truth, byte for byte, wherever they go. Ctrl-C ends it early. What
-    was in the world goes to stderr.
+    The same options make the same lines and the same truth, byte for byte, in Kafka and in files. Ctrl-C ends the
+    simulation early. A summary of the simulated world is written to stderr.
     """
     from unproxy.offline.simulate import to_folder, to_kafka, world_of
 

@@ -1,4 +1,4 @@
-"""`unproxy suppress`: alerts that need not be seen for a while, with who suppresses them and why."""
+"""`unproxy suppress`: manages the suppressions of alerts, with who suppresses them, until when and why."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def add(
 ) -> None:
     """Suppress alerts until a time, or change the suppression of the same alerts.
 
-    They are still made and published, with who suppresses them and why, and marked as suppressed. It holds from about five
-    seconds later on; an alert that is there already is marked when it changes next.
+    Suppressed alerts are still published, marked with who suppresses them and why. The workers apply a suppression after
+    about five seconds; an existing alert is marked at its next change.
     """
     from getpass import getuser
 
@@ -75,7 +75,7 @@ def add(
 
 @family.command("list", epilog=example("suppress list"))
 def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
-    """List the suppressions there are, past ones included."""
+    """List all suppressions, including past ones."""
     with board_of(context, data) as board:
         found = board.suppressions()
     for one in found:
@@ -89,7 +89,7 @@ def remove(
     which: Annotated[list[str], typer.Argument(metavar="ID", help="IDs, as `suppress list` shows them.")],
     data: DataOption = None,
 ) -> None:
-    """Remove suppressions: the alerts are seen again."""
+    """Remove suppressions by ID; the alerts are no longer marked as suppressed."""
     with board_of(context, data) as board:
         known = {one.id: one for one in board.suppressions()}
         going = [known[name] for name in dict.fromkeys(which) if name in known]
@@ -104,7 +104,7 @@ def remove(
 
 
 def _indicator_id(board: Board, name: str) -> str:
-    """Return the ID of the named indicator. Raises Fixable."""
+    """Return the ID of the indicator with this ID or value; "" for "". Raises Fixable unless exactly one matches."""
     if not name:
         return ""
     found = of_name(board.indicators(), name)

@@ -1,4 +1,4 @@
-"""`unproxy up`: the whole pipeline on this machine, with one command."""
+"""`unproxy up`: runs the whole pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def up(
 ) -> None:
     """Run the whole pipeline on this machine.
 
-    Starts Kafka, worker, sink and a ClickHouse engine, each a process of its own; plays the files; shows the two
-    hunting queries with their results and the balance of the book; then stays up until Ctrl-C. The same files again
-    add nothing.
+    Starts Kafka, a ClickHouse engine, worker and sink, each as a process, and publishes the files. Then it shows two
+    hunting queries with their results, and a balance of all lines, connections and rows. It runs until Ctrl-C. Files that
+    were published before add no rows.
     """
     from unproxy.local.folder import Folder
     from unproxy.local.session import Up, files_to_play

@@ -1,1 +1,1 @@
-"""Indicators and suppressions of people and files, onto the topic `indicators` and back."""
+"""Import of indicators and suppressions, from the command line and files to the topic `indicators`, and their export."""

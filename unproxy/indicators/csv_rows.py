@@ -1,4 +1,4 @@
-"""Rows of a CSV file by the names in its first line, whatever separates them; an unreadable row is yielded as such."""
+"""Reads the rows of a CSV file, with the columns named by its first line; the separator is detected."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ Row = Mapping[str, str]
 
 
 def names_in(line: str) -> list[str]:
-    """Return the columns of a first line, in lower case without blanks and underscores; the separator that gives most is used."""
+    """Return the columns named by a first line, in lower case, without blanks and underscores.
+
+    The separator is the one that yields the most columns.
+    """
     return _names(line, _separator(line))
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
-    """Yield each row with its place and its cells by column."""
+    """Yield the place of each row, and its cells by column; Refused for a row that cannot be read."""
     source = iter(lines)
     first = next(source, "")
     separator = _separator(first)

@@ -1,7 +1,7 @@
-"""Indicators as Microsoft Defender for Endpoint imports and exports them in CSV; our own `list --format csv` likewise.
+"""The CSV format in which Microsoft Defender for Endpoint imports and exports indicators, and `list --format csv`, too.
 
-https://learn.microsoft.com/defender-endpoint/indicator-manage names the columns. Beyond them we read and write Port, Process and
-Exact, which Defender does not have.
+https://learn.microsoft.com/defender-endpoint/indicator-manage names the columns. This module also reads and writes Port,
+Process and Exact, which Defender does not have.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def _said(row: Row) -> Given | Refused:
 
 
 def lines_of(indicators: Iterable[Indicator], *, raw: bool = False) -> Iterator[str]:
-    """Yield the lines, without their ends, of a CSV file that this module and Defender read.
+    """Yield the lines, without line ends, of a CSV file that this module and Defender can read.
 
-    Text that a spreadsheet would run gets an apostrophe in front, which an import takes away again; not with `raw`.
+    Unless `raw` is set, text that a spreadsheet would take for a formula gets an apostrophe in front; an import of this
+    module removes it.
     """
     yield ",".join(COLUMNS)
     for one in indicators:

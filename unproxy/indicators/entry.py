@@ -1,4 +1,4 @@
-"""One entry of a file of indicators: its place, and its content or the reason of its refusal."""
+"""An entry of a file of indicators: its place, and its content or the reason for its refusal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from schemas.indicator_input import Given, Refused
 
 
 class Entry(NamedTuple):
-    """An entry as it was read."""
+    """An entry as it was read, before it is normalised."""
 
     where: str
-    """Line of a text, path in JSON."""
+    """Place in the file: the line in a text, the path in JSON."""
     content: Given | Refused
 
 
 def as_list(text: str) -> tuple[str, ...]:
-    """Split a text at its commas."""
+    """Return the parts of a text between its commas, without empty ones."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

@@ -1,4 +1,4 @@
-"""How indicators are written in a file."""
+"""The formats of files of indicators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Format(StrEnum):
-    """The formats there are; auto looks what is in the file."""
+    """Formats of files of indicators; `auto` detects the format by the file's content."""
 
     AUTO = "auto"
     DEFENDER = "defender"

@@ -1,4 +1,4 @@
-"""An import: every entry of a file to the topic, but those that are there already, and what was refused."""
+"""Import of a file of indicators: publishes its new and changed entries to the topic, and counts all entries."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from unproxy.output import NOTIFY_SECS
 
 @dataclass(slots=True)
 class Account:
-    """What became of the entries of a file."""
+    """Counts of the entries of a file."""
 
     read: int = 0
     published: int = 0
-    """New or changed."""
+    """Number of new or changed entries."""
     there: int = 0
-    """On the topic just so, or more than once in the file."""
+    """Number of entries that the topic has in the same form already, or that the file repeats."""
     refused: Counter[Why] = field(default_factory=Counter)
+    """Number of refused entries, by reason."""
     groups: set[str] = field(default_factory=set)
-    """Device groups that they name."""
+    """Device groups that the entries name."""
 
     def in_words(self, dry_run: bool) -> Iterator[str]:
         """Yield the account as lines of text."""
@@ -41,7 +42,11 @@ def counted(entries: int) -> str:
 
 
 def carry(entries: Iterable[Found], board: Board | None, notify: Callable[[str], None]) -> Account:
-    """Publish new entries; without a board only count them. Raises Fixable, KafkaAway, Failed, Stopped."""
+    """Publish the new and changed entries and return the counts; without a board, only count.
+
+    `notify` is called with each refused entry and, at a limited rate, with the progress. Raises Fixable, KafkaAway,
+    Failed and Stopped.
+    """
     account = Account()
     known = board.latest(hash) if board is not None else {}
     throttle = Throttle(NOTIFY_SECS, at_once=False)

@@ -1,7 +1,7 @@
-"""Indicators of MISP: events and attributes in JSON, as exported, as a feed has them, or as a search answers; and its CSV export.
+"""Indicators of MISP: events and attributes in JSON, from an export, a feed or the answer of a search; and CSV exports.
 
-`hostname` is that one host, `domain` also what lies below it. What is not for detection (`to_ids`) is left out, and so are
-addresses that something came from (`ip-src`).
+A `hostname` matches only this host, a `domain` also the names below it. Attributes that are not for detection (`to_ids`)
+are refused, and so are the source addresses of attacks (`ip-src`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unproxy.indicators.csv_rows import rows
 from unproxy.indicators.entry import Entry, as_bool, as_text
 
 NEEDED = {"type", "value", "toids"}
-"""Columns of the CSV export, as we spell them."""
+"""Columns by which a CSV export is recognised, spelt as `names_in` returns them."""
 KINDS = {
     "domain": IndicatorType.DOMAIN,
     "hostname": IndicatorType.DOMAIN,
@@ -43,7 +43,7 @@ class _Attributes(msgspec.Struct):
 
 
 class Wrapped(msgspec.Struct):
-    """An event in its envelope, a search's answer, or attributes alone."""
+    """The content of a file: an event in its envelope, the answer of a search, or only attributes."""
 
     Event: _Attributes | None = None
     response: list[Wrapped] | Wrapped | None = None
@@ -52,7 +52,7 @@ class Wrapped(msgspec.Struct):
 
 
 def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
-    """Yield the entries of a JSON file."""
+    """Yield the entries of a JSON file; `where` is the path of `found` in it."""
     if isinstance(found, list):
         for number, one in enumerate(found):
             yield from entries(one, f"{where}[{number}]")
@@ -92,7 +92,7 @@ def _of_event(event: _Attributes, where: str) -> Iterator[Entry]:
 
 
 def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.Raw]]:
-    """Yield the attributes of an event, then those of its objects."""
+    """Yield the attributes of an event, then those of its objects, each with its path."""
     place = f"{where}." if where else ""
     for number, raw in enumerate(event.Attribute):
         yield f"{place}Attribute[{number}]", raw

@@ -1,6 +1,7 @@
-"""Plain lists: one entry a line, `#` comments; a hosts file has `0.0.0.0 NAME`; defanged entries are made whole.
+"""Plain lists with one entry per line and `#` comments, and hosts files with lines `0.0.0.0 NAME`.
 
-A name of a hosts file is that name only, as it is there; elsewhere names below it match, too.
+Defanged entries are restored. A name in a hosts file matches only this name, as the file does; a domain in a list also
+matches the names below it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,6 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
 
 
 def whole(text: str) -> str:
-    """Undo the defanging of an entry, which prevents clicks on it."""
+    """Return an entry without its defanging, by which lists prevent clicks: `hxxp://evil[.]example`."""
     text = _COLON.sub(lambda found: found.group()[1:-1], _DOT.sub(".", text))
     return _SCHEME.sub(r"http\1", text)

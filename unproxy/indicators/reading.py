@@ -1,6 +1,6 @@
-"""Files of indicators, whatever their format: recognised by what is in them, read entry by entry.
+"""Reads files of indicators of all formats, entry by entry; the format is detected by the content.
 
-Texts (CSV, lists, JSON lines) are read as a stream, so their size does not matter; JSON has to be in memory as a whole.
+CSV, lists and JSON lines are read as a stream, so their size is not limited. Other JSON is read into memory as a whole.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from unproxy.indicators.format import Format
 
 JSON_BYTES_MAX = 1 << 29
 LINE_CHARS_MAX = 1 << 20
-"""What is longer is cut, and then no entry."""
+"""Longest line in characters; a longer line is cut."""
 BEGINNING_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
 
 
 class Found(NamedTuple):
-    """An entry, and what became of it."""
+    """An entry of a file: the normalised indicator, or the reason for its refusal."""
 
     where: str
-    """File and place in it."""
+    """The file, and the place in it."""
     what: Indicator | Refused
 
     def refusal(self) -> str:
-        """Return place, value and reason of a refused entry."""
+        """Return the place, value and reason of a refused entry as text."""
         assert isinstance(self.what, Refused)
         return f"{self.where}: {self.what.in_words()}"
 
@@ -54,10 +54,10 @@ _TEXTS: dict[Format, Callable[[Iterable[str]], Iterator[Entry]]] = {
 
 
 def load_file(path: Path, form: Format = Format.AUTO) -> tuple[IndicatorSet, list[Found]]:
-    """Return the indicators of a file, valid at all times until they expire, and the refused entries.
+    """Return the indicators of a file, which are valid at all times until they expire, and the refused entries.
 
-    What has expired by now is kept: it may have been in force when the events were. An expiry that counts from now, such as
-    30d, does so from this moment. Raises Fixable.
+    Indicators that have expired by now are kept, because they may have been valid at the time of the events. A relative
+    expiry such as 30d counts from now. Raises Fixable.
     """
     indicators = IndicatorSet()
     refused = []
@@ -78,9 +78,10 @@ def read_file(
     exact: bool = False,
     expired: bool = False,
 ) -> Iterator[Found]:
-    """Yield each entry of a file, normalised or refused. `action` applies to entries that name none. Raises Fixable.
+    """Yield each entry of a file, normalised or refused. Raises Fixable if the file cannot be read.
 
-    What has expired by now is refused, unless `expired` is set.
+    `action` applies to entries that name none. With `exact`, domains do not match the names below them. Entries that have
+    expired at `now` are refused, unless `expired` is set.
     """
     for entry in _entries(path, form):
         content = entry.content
@@ -117,7 +118,10 @@ def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> 
 
 
 def recognise(beginning: str) -> Format:
-    """Return the format of a file by its beginning. Reading distinguishes the two formats of JSON."""
+    """Return the format of a file, guessed from its beginning; LIST if no other format fits.
+
+    JSON is JSONL if its first line is an indicator, STIX if `"objects"` or `"bundle"` occurs in the beginning, else MISP.
+    """
     text = beginning.lstrip("\ufeff \t\r\n")
     first = text.partition("\n")[0]
     if text.startswith(("{", "[{", "[\n", "[\r", "[ ")):
@@ -177,7 +181,7 @@ def _given(one: Indicator) -> Given:
 
 
 def _lines(content: BufferedReader | gzip.GzipFile, encoding: str) -> Iterator[str]:
-    """Lines of at most so many characters; the rest of a longer one is left out."""
+    """Yield the lines, cut to at most `LINE_CHARS_MAX` characters."""
     with TextIOWrapper(content, encoding, "replace", newline=None) as text:
         while line := text.readline(LINE_CHARS_MAX):
             rest = line

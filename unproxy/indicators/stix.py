@@ -1,4 +1,4 @@
-"""Indicators of a STIX 2.1 (or 2.0) bundle; its other objects match nothing and are skipped."""
+"""Indicators of a STIX 2.1 (or 2.0) bundle; its other objects are skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = {
     "url:value": IndicatorType.URL,
     "network-traffic:dst_ref.value": None,
 }
-"""None: a name or an address."""
+"""Kinds of values, by the property that they are compared with; None if the value may be a name or an address."""
 NOT_NETWORK = (
     "file:",
     "artifact:",
@@ -36,7 +36,7 @@ NOT_NETWORK = (
 
 
 class Bundle(msgspec.Struct):
-    """A bundle, or what a TAXII server gives."""
+    """A STIX bundle or a TAXII 2.1 envelope; both have the encoded objects in `objects`."""
 
     objects: list[msgspec.Raw]
 

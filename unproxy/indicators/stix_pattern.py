@@ -1,8 +1,8 @@
-"""The part of the STIX 2.1 patterning language for single values: comparisons joined by OR.
+"""Parser of the part of the STIX 2.1 patterning language that compares single values: comparisons joined by OR.
 
     [domain-name:value = 'evil.example' OR ipv4-addr:value ISSUBSET '203.0.113.0/24'] OR [url:value IN ('http://a.example/x')]
 
-Combinations and sequences (AND, FOLLOWEDBY, WITHIN …) are more than an indicator can express and are refused, as is NOT.
+An indicator cannot express combinations and sequences (AND, FOLLOWEDBY, WITHIN …) or NOT; such patterns are refused.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _TOGETHER = {"AND", "FOLLOWEDBY", "WITHIN", "REPEATS", "START", "STOP", "NOT"}
 
 
 class Comparison(NamedTuple):
-    """One value that an object's property is compared with."""
+    """A comparison of an object's property with a value."""
 
     path: str
-    """Such as domain-name:value."""
+    """The property, such as domain-name:value."""
     how: str
-    """One of EQUALS or SUBSET; others are refused by name."""
+    """The operator: one of EQUALS, or SUBSET."""
     value: str
 
 
 def comparisons(pattern: str) -> list[Comparison]:
-    """Return the comparisons of a pattern, any of which matches it. Raises Unfit."""
+    """Return the comparisons of a pattern, each of which alone fulfils it. Raises Unfit if it is invalid or unsupported."""
     if len(pattern) > PATTERN_CHARS_MAX:
         raise Unfit(Why.UNREADABLE, f"a pattern of {len(pattern)} characters; at most {PATTERN_CHARS_MAX}")
     return _Pattern(list(_tokens(pattern))).whole()
@@ -60,7 +60,7 @@ def _tokens(pattern: str) -> Iterator[tuple[str, str]]:
 
 
 class _Pattern:
-    """Reads tokens from left to right."""
+    """A recursive descent parser of the tokens of a pattern."""
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = tokens
@@ -68,14 +68,14 @@ class _Pattern:
         self._found: list[Comparison] = []
 
     def whole(self) -> list[Comparison]:
-        """Parse the whole pattern."""
+        """Parse the whole pattern and return its comparisons. Raises Unfit."""
         self._any_of(0, inside=False)
         if self._at < len(self._tokens):
             raise self._wrong()
         return self._found
 
     def _any_of(self, depth: int, *, inside: bool) -> None:
-        """Parse operands joined by OR; `inside` the brackets of an observation they are comparisons."""
+        """Parse operands joined by OR. They are comparisons `inside` the brackets of an observation, else observations."""
         if depth > DEPTH_MAX:
             raise Unfit(Why.UNREADABLE, f"a pattern nested more than {DEPTH_MAX} deep")
         self._operand(depth, inside=inside)

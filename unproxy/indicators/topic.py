@@ -1,4 +1,4 @@
-"""The topic `indicators` as commands need it: read to its end, and written until Kafka has everything."""
+"""Access of commands to the topic `indicators`: reads it to its end, and publishes changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ T = TypeVar("T")
 
 
 class Board:
-    """The latest values on the topic, by key, and changes to them."""
+    """Reads the latest value of each key on the topic, and publishes changes.
+
+    Raises KafkaAway if Kafka does not answer, and Fixable if the topic does not exist.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -36,11 +39,11 @@ class Board:
         self._producer: Producer | None = None
         self.wait = KafkaWait(self._bootstrap, "start the command again, what it did stays done")
         self.published = 0
-        """Messages that Kafka has acknowledged."""
+        """Number of messages that Kafka has acknowledged."""
         partitions_of(settings, self._topic)
 
     def latest(self, form: Callable[[bytes], T]) -> dict[bytes, T]:
-        """Return `form` of the latest value of each key. Raises KafkaAway, Stopped."""
+        """Return the latest value of each key, converted by `form`. Raises KafkaAway, Stopped."""
         found: dict[bytes, T] = {}
         for key, value in self._read():
             if value:
@@ -60,15 +63,15 @@ class Board:
         return sorted(known, key=lambda one: (one.until, one.id))
 
     def put(self, one: Indicator | Suppression) -> None:
-        """Publish the present state of one; `flush` waits for Kafka."""
+        """Publish the present state of an indicator or suppression; `flush` waits for Kafka's acknowledgement."""
         self._send(key_of(one), value_of(one))
 
     def remove(self, one: Indicator | Suppression) -> None:
-        """Publish its removal."""
+        """Publish the removal of an indicator or suppression; `flush` waits for Kafka's acknowledgement."""
         self._send(key_of(one), None)
 
     def flush(self) -> None:
-        """Wait until Kafka has everything. Raises KafkaAway, Failed, and Stopped."""
+        """Wait until Kafka has acknowledged all messages. Raises KafkaAway, Failed, and Stopped."""
         self._progress_at = time.monotonic()
         while self._producer is not None and len(self._producer):
             self.wait.check(self._progress_at)
@@ -81,7 +84,7 @@ class Board:
             try:
                 yield read(key, value)
             except ValueError:
-                continue  # whatever it is, it does nothing; the workers count it
+                continue  # the workers ignore and count an invalid message
 
     def _read(self) -> Iterator[tuple[bytes, bytes | None]]:
         consumer = Consumer(
@@ -120,7 +123,7 @@ class Board:
                     **self._client,
                     **ONCE_IN_ORDER,
                     "compression.type": "zstd",
-                    "message.timeout.ms": 0,  # how long to wait is decided here
+                    "message.timeout.ms": 0,  # `KafkaWait` decides how long to wait
                     "linger.ms": 20,
                 }
             )

@@ -1,1 +1,1 @@
-"""Kafka from the command line: topics, access control lists, and what is wrong with a cluster."""
+"""Access of commands to Kafka: topics, access control lists, and the diagnosis of a cluster."""

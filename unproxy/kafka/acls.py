@@ -1,4 +1,4 @@
-"""Kafka's access control lists for each role, from `deploy/kafka/acls.toml`: as data, and as commands of kafka-acls.sh."""
+"""Kafka's access control lists of each role, from `deploy/kafka/acls.toml`, as data and as commands of kafka-acls.sh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.topics import topic_name
 from unproxy.errors import Fixable
 
 RAW = "raw-"
-"""Begins the names of the topics that endpoints write to; a producer follows those and decides what each may claim."""
+"""Prefix of the raw topics: endpoints write to them, a producer reads them and decides what each endpoint may claim."""
 ANY = "*"
 _ALL_RAW = RAW + ANY
 _RAW_TOPIC = re.compile(rf"{RAW}[A-Za-z0-9._-]{{1,200}}")
@@ -24,7 +24,7 @@ _RAW_TOPIC = re.compile(rf"{RAW}[A-Za-z0-9._-]{{1,200}}")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Operations that a role may do on one topic or group."""
+    """Operations that a role may perform on one topic or consumer group."""
 
     kind: str
     """`topic` or `group`."""
@@ -46,7 +46,10 @@ def roles() -> dict[str, str]:
 
 
 def rules(settings: Settings, role: str, raw: str = "") -> tuple[Rule, ...]:
-    """Return the rights of a role with these settings; `raw` narrows its raw topics to one. Raises Fixable."""
+    """Return the rights of a role with these settings. With `raw`, it has rights on this raw topic only instead of all.
+
+    Raises Fixable for an unknown role, and if `raw` is not the name of a raw topic.
+    """
     if role not in _declared():
         raise Fixable(f"--role {role}: is no role; there are {', '.join(_declared())}")
     if raw and not _RAW_TOPIC.fullmatch(raw):
@@ -67,7 +70,7 @@ def _rules(settings: Settings, role: str, raw: str) -> Iterator[Rule]:
 
 
 def command(rule: Rule, principal: str, bootstrap: str) -> str:
-    """Return the rule as a command of Kafka's own tool, with its login in admin.properties."""
+    """Return the command of kafka-acls.sh that adds the rule; the login is read from admin.properties."""
     words = ["kafka-acls.sh", "--bootstrap-server", bootstrap, "--command-config", "admin.properties", "--add"]
     words += ["--allow-principal", principal]
     for operation in rule.operations:

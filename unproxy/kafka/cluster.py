@@ -1,4 +1,4 @@
-"""The Kafka cluster as commands meet it: what is there, what is missing, and what to do about it, in words."""
+"""Access of commands to the Kafka cluster: its metadata, its topics and its rights. Errors state what to do."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ASK_SECS_MAX = 0.5
 
 
 def kafka_client_config(settings: Settings) -> dict[str, Any]:
-    """Return the settings of a command's Kafka client: it logs nothing, as the command reports errors itself."""
+    """Return the settings of a command's Kafka client. It logs nothing, because the command reports errors itself."""
     return {**client_config(settings.kafka), "log_level": 0}
 
 
 def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetadata]:
-    """Return the cluster's metadata. Raises KafkaAway if it does not answer."""
+    """Return an admin client and the cluster's metadata. Raises KafkaAway if no answer comes in `secs_max` seconds."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -37,7 +37,7 @@ def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetada
     deadline = time.monotonic() + secs_max
     while True:
         try:
-            # Short requests, as Ctrl-C takes effect only between two of them.
+            # Requests are short because Ctrl-C takes effect only between two of them.
             return client, client.list_topics(timeout=ASK_SECS_MAX)
         except KafkaException as error:
             if time.monotonic() < deadline:
@@ -49,7 +49,7 @@ def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetada
 
 
 def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
-    """Return the partitions of a topic. Raises KafkaAway, or Fixable if the topic does not exist."""
+    """Return the partition numbers of a topic. Raises KafkaAway, and Fixable if the topic does not exist."""
     _, seen = ask(settings, secs_max)
     if topic not in seen.topics:
         raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
@@ -57,7 +57,7 @@ def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_M
 
 
 def publish_end_mark(settings: Settings) -> None:
-    """Publish the mark at the end of a recording. Raises Failed."""
+    """Publish the mark of the end of a recording to each partition of sensor lines. Raises Failed."""
     from confluent_kafka import Producer
 
     from schemas.topics import END, TICK_DIALECT
@@ -71,7 +71,7 @@ def publish_end_mark(settings: Settings) -> None:
 
 
 def create_topics(settings: Settings, replicas: int) -> list[str]:
-    """Create the topics that are missing; return their names. Raises Failed."""
+    """Create the missing topics and return their names. Raises Failed."""
     admin, seen = ask(settings, KAFKA_SECS_MAX)
     missing = [topic for topic in topics(settings) if topic.name not in seen.topics]
     return make_topics(admin, settings.kafka.bootstrap, missing, replicas)
@@ -99,7 +99,7 @@ def make_topics(admin: AdminClient, bootstrap: str, wanted: Iterable[Topic], rep
 
 
 def create_acls(settings: Settings, wanted: Iterable[tuple[Rule, str]]) -> int:
-    """Create the rights of each principal; return their number, existing ones included. Raises Failed."""
+    """Create the rights of each principal; return their number, including those that existed. Raises Failed."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 

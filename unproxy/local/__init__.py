@@ -1,1 +1,1 @@
-"""The whole pipeline on one machine: parts started, watched, shown and stopped."""
+"""`unproxy up`, the whole pipeline on one machine: starts, watches and stops the processes, and shows the results."""

@@ -1,11 +1,11 @@
-"""The balance of the book: what came in is what went out, each difference with its reason.
+"""The balance that `up` shows: all lines, connections and rows that came in are accounted for.
 
-    lines read            = parsed + ignored + rejected                   the workers' own count, kept in their state
-    connections           = resolved + unresolved (reason) + waiting      the same
-    rows on the topics    = rows in the table + waiting                   counted on both sides, row by row
+    lines read            = parsed + ignored + rejected                   counted by the workers, kept in their state
+    connections           = resolved + unresolved (reason) + waiting      counted likewise
+    rows on the topics    = rows in the table + waiting                   counted here, on both sides
 
-Of a row on a topic only the latest version counts, as in the table, whether hunters are shown it or not. Both sides are
-summed over the versions, too: a table that holds the right number of rows in the wrong version does not balance.
+Only the latest version of a row counts, on the topic as in the table. Rows that the views hide count, too. The sums of
+the version numbers are also compared: a table with the right number of rows in wrong versions does not balance.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from unproxy.local.meter import Offsets
 from unproxy.query.client import Client
 
 ROWS_COUNTED_MAX = 1_000_000
-"""Beyond it the topics are not counted row by row; only the sink's lag is checked."""
+"""Largest number of rows on a topic that are counted; for a larger topic only the sink's lag is shown."""
 POLL_SECS = 0.2
 SILENCE_SECS_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One equation of the book."""
+    """One equation of the balance: `total` is the sum of `parts`."""
 
     total: int
     what: str
     parts: Mapping[str, int]
     remark: str = ""
     wrong: str = ""
-    """Why it does not balance although the numbers do."""
+    """Why the equation does not hold although the sums are equal; "" if it holds."""
 
     @property
     def balances(self) -> bool:
-        """Whether both sides are equal."""
+        """Whether both sides are equal and nothing else is wrong."""
         return self.total == sum(self.parts.values()) and not self.wrong
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Line:
 
 
 def of_workers(book: Mapping[str, int]) -> list[Line]:
-    """Return the equations of the workers' book."""
+    """Return the equations of lines and connections, from the workers' counts (`Reading.book`)."""
     unresolved = {f"unresolved {reason}": count for reason, count in kinds(book, "unresolved").items()}
     return [
         Line(
@@ -75,20 +75,20 @@ def of_workers(book: Mapping[str, int]) -> list[Line]:
 
 
 def kinds(book: Mapping[str, int], name: str) -> dict[str, int]:
-    """Return the entries `NAME:KIND` of a book, by kind."""
+    """Return the counts above 0 of the entries `NAME:KIND` for this name, by kind."""
     return {key.partition(":")[2]: count for key, count in book.items() if key.startswith(f"{name}:") and count}
 
 
 @dataclass(slots=True)
 class Produced:
-    """The rows on a topic."""
+    """The counts of the messages and rows on a topic, and the latest version of each row."""
 
     messages: int = 0
     rows: int = 0
     latest: dict[str, int] = field(default_factory=dict)
-    """Newest version of each record."""
+    """Latest version of each row, by its identity."""
     expired: bool = False
-    """The topic's beginning is gone already, so the table may hold more."""
+    """Whether retention has deleted the topic's beginning, so that the table may hold more rows."""
 
 
 class _Row(msgspec.Struct):
@@ -101,7 +101,10 @@ _decode_row = msgspec.json.Decoder(_Row).decode
 
 
 def of_rows(settings: Settings, client: Client, ends: Offsets, committed: Offsets) -> Iterator[Line]:
-    """Yield the comparisons of topics and tables for all messages before `ends`. Raises KafkaException."""
+    """Yield an equation for each table: its rows compared with the messages before `ends` on its topic.
+
+    `committed` has the sink's offsets. Raises KafkaException.
+    """
     for name, table in TABLE_OF_TOPIC.items():
         topic = topic_name(settings, name)
         behind = sum(max(0, end - committed.get(place, 0)) for place, end in ends.items() if place[0] == topic)
@@ -130,7 +133,10 @@ def of_rows(settings: Settings, client: Client, ends: Offsets, committed: Offset
 
 
 def _count(settings: Settings, name: str, ends: Offsets) -> Produced | None:
-    """Read a topic from its beginning to `ends`; None when there is too much of it."""
+    """Count a topic from its beginning to `ends`; None if it has more than `ROWS_COUNTED_MAX` rows.
+
+    Raises KafkaException.
+    """
     consumer = Consumer(
         {
             **client_config(settings.kafka),

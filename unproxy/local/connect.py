@@ -1,7 +1,7 @@
-"""Find the tables for a query: those that the settings name, else a running `up`, else those in its data folder.
+"""Finds the tables for a query: on the server of the settings, else in a running `up`, else in its data folder.
 
-Settings that name a ClickHouse or a Kafka go before a folder that an `up` left behind: the rows of a trial must not be taken
-for the fleet's. `--data` selects the folder.
+Settings that name a ClickHouse or a Kafka take precedence over a folder that an `up` left, so that the rows of a trial
+are not mistaken for those of the fleet. With `--data`, the folder is used in any case.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 DATABASE = "unproxy"
-"""Of the tables in a data folder."""
+"""Database of the tables in a data folder."""
 LOCK_SECS_MAX = 60.0
 UP_STARTS_SECS_MAX = 60.0
 POLL_SECS = 0.2
@@ -31,7 +31,10 @@ POLL_SECS = 0.2
 
 @contextmanager
 def tables(state: State, data: Path | None) -> Iterator[Client]:
-    """Yield a client for the tables. Raises Fixable if there are none."""
+    """Yield a client for the tables. Raises Fixable if there are none.
+
+    If no `up` runs, the engine of the data folder is started and stopped at the end of the context.
+    """
     if data is None and "url" in state.settings.clickhouse.model_fields_set:
         yield of_settings(state.settings)
         return
@@ -49,14 +52,17 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
 
 
 def kafka_settings(state: State, data: Path | None) -> Settings:
-    """Return settings with the Kafka that they name, else with that of a running `up`."""
+    """Return the user's settings if they name a Kafka, else those of a running `up`, else the user's.
+
+    Raises Fixable if `data` is given and no `up` runs in that folder.
+    """
     if data is None and "bootstrap" in state.settings.kafka.model_fields_set:
         return state.settings
     folder = Folder(data or DATA_FOLDER)
     if running_up(folder):
         from schemas.settings_file import load
 
-        # Without the environment: the folder's login must not go to a Kafka that a variable names.
+        # Ignore environment variables: the folder's login must not go to a Kafka that a variable names.
         return load(folder.settings, with_environment=False)
     if data is not None:
         raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
@@ -68,7 +74,10 @@ def _of_engine(folder: Folder, url: str) -> Client:
 
 
 def running_up(folder: Folder) -> Running | None:
-    """Return the `up` that runs on this folder, once it answers; None if none runs."""
+    """Return the `up` that runs in this folder, once its servers have started; None if none runs.
+
+    Raises Fixable if it takes more than `UP_STARTS_SECS_MAX` seconds to start.
+    """
     deadline = time.monotonic() + UP_STARTS_SECS_MAX
     while (running := folder.read()) and running.alive():
         if running.clickhouse:
@@ -90,7 +99,7 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
 
     with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=waiting):
         if engine.attach():
-            # Left running by an `up` that died: the next `up` will take it over, so it is not ours to stop.
+            # An `up` that died left this engine running. The next `up` takes it over, so it is not stopped here.
             yield engine.url
             return
         engine.start()

@@ -1,13 +1,13 @@
-"""The data folder of `up`: what lies where, who is using it, and how others find what runs in it.
+"""The data folder of `up`: its files, the lock on it, and the record of the processes that run in it.
 
-kafka/ clickhouse/        the servers' data, logs and pids
-producer/ worker-N/       positions, local state
-log/                      one log a part
-settings.toml             the settings the parts run with, logins included
-up.json                   who runs, and where to reach it; renewed whenever something starts
-lock                      held by the process that has the folder open, whose name stands in it
+kafka/ clickhouse/        data, logs and PIDs of the servers
+producer/ worker-N/       positions in files, local state
+log/                      the logs, one per part
+settings.toml             the settings that the parts run with, including the logins
+up.json                   the running processes and their addresses; written whenever a process starts
+lock                      locked by the command that has the folder open; contains its name
 
-The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows show
+Only the owner may read the folder and its files: settings.toml and the servers' folders hold secrets, and the rows show
 what people did.
 """
 
@@ -29,15 +29,18 @@ from unproxy.errors import Fixable
 from unproxy.local.servers.service import EmbeddedError, make_private, private_files
 
 STARTED_SECS_SLACK = 0.05
-"""Two readings of one process's start may differ by a clock tick; two processes of one pid by far more."""
+"""Largest difference, in seconds, between two readings of a process's start time.
+
+The start times of two processes with the same PID differ by far more.
+"""
 POLL_SECS = 0.1
 _OF_PARTS = frozenset(("producer", "worker"))
-"""What commands put into the default folder before there is an `up`: publisher.state_dir, worker.data_dir."""
+"""Names that other commands create in the default folder before an `up` runs: publisher.state_dir, worker.data_dir."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pid:
-    """A process that cannot be mistaken for a later one of the same number."""
+    """A process, identified by its PID and its start time: a later process may have the same PID."""
 
     number: int
     started: float
@@ -59,7 +62,10 @@ class Pid:
 
 @dataclass(slots=True)
 class Running:
-    """The content of up.json."""
+    """The content of up.json: the process of `up`, the addresses of its servers, its settings file and its parts.
+
+    The addresses are empty until the servers have started.
+    """
 
     up: Pid
     kafka: str = ""
@@ -68,7 +74,7 @@ class Running:
     parts: dict[str, Pid] = field(default_factory=dict)
 
     def alive(self) -> bool:
-        """Return whether that `up` still runs."""
+        """Return whether this `up` still runs."""
         return self.up.process() is not None
 
 
@@ -89,14 +95,17 @@ class Folder:
         self._lock = path / "lock"
 
     def has_tables(self) -> bool:
-        """Return whether an engine ever ran here."""
+        """Return whether an engine has ever run in this folder."""
         return self.clickhouse.is_dir()
 
     def make(self) -> None:
-        """Make it where it is missing, for its owner only. Raises Fixable where that cannot be done."""
+        """Create the folder if it is missing, and restrict it to its owner.
+
+        Raises Fixable if that fails, or if the folder holds files that are not from `up`.
+        """
         try:
             if self.path.is_dir() and not self._lock.exists() and {p.name for p in self.path.iterdir()} - _OF_PARTS:
-                # It may be a home folder, or /tmp: neither may be closed to others.
+                # It may be a home folder or /tmp, which must not be restricted to its owner.
                 raise Fixable(
                     f"{self.path}: holds files that are not of `unproxy up`; choose another folder with --data"
                 )
@@ -108,7 +117,10 @@ class Folder:
             raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
 
     def read(self) -> Running | None:
-        """Return what the last `up` recorded, running or not; None in a folder of another user, which is not trusted."""
+        """Return what the last `up` recorded, whether it still runs or not; None if there is no valid record.
+
+        The folder of another user is not trusted: the result is None, too.
+        """
         try:
             if self.path.stat().st_uid != os.geteuid():
                 return None
@@ -119,14 +131,14 @@ class Folder:
             return None
 
     def write(self, running: Running) -> None:
-        """Replace up.json atomically, so that no reader sees half of it."""
+        """Replace up.json atomically, so that no reader sees an incomplete file."""
         fresh = self._record.with_suffix(".new")
         with private_files():
             fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
         fresh.replace(self._record)
 
     def forget(self) -> None:
-        """Delete up.json, as nothing runs here any more."""
+        """Delete up.json, because no process runs in the folder any more."""
         self._record.unlink(missing_ok=True)
 
     def holder(self) -> str:
@@ -138,7 +150,11 @@ class Folder:
 
     @contextmanager
     def opened(self, name: str, *, wait_secs: float, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Lock the folder. `waiting` is called once with the holder of the lock. Raises Fixable at the timeout."""
+        """Lock the folder within the context, in the name of this command.
+
+        If another command holds the lock, wait for at most `wait_secs` seconds; `waiting` is called once with the
+        holder. Raises Fixable after that time, and at once if the holder is an `up`.
+        """
         self.make()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -169,7 +185,10 @@ class Folder:
 
 
 def end_leftovers(running: Running, secs_max: float = 5.0) -> list[str]:
-    """End the parts that an `up` which died left behind; never a stranger. Gives their names."""
+    """End the parts that a dead `up` left running, and return their names.
+
+    They get SIGTERM and, after `secs_max` seconds, SIGKILL. Other processes with the same PIDs are not touched.
+    """
     found = {name: process for name, pid in running.parts.items() if (process := pid.process())}
     for process in found.values():
         _signal(process, signal.SIGTERM)

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave an unrecorded process."""
+"""Turns Ctrl-C, SIGTERM and the closing of the terminal into KeyboardInterrupt.
+
+While a process is started and recorded they are deferred, because an interrupt could leave a process without a record.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(slots=True)
 class Interrupts:
-    """The signals that end us. While held back they wait."""
+    """The handling of the signals that end this process; within `held` they are deferred."""
 
     _holders: int = 0
     _waiting: bool = False

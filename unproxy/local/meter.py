@@ -1,4 +1,4 @@
-"""Reads how far everything is: from Kafka's offsets, from the /metrics of the parts, from the tables."""
+"""Measures the pipeline's progress: from the producer's report, Kafka's offsets, the workers' /metrics and the tables."""
 
 from __future__ import annotations
 
@@ -27,48 +27,55 @@ EVERY_SECS = 0.5
 STOP_SECS_MAX = 1.0
 
 Offsets = dict[tuple[str, int], int]
+"""Offsets by topic and partition."""
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>[-+.0-9eE]+)$")
 
 
 @dataclass(slots=True)
 class Reading:
-    """How far everything is, as far as it could be asked."""
+    """The progress of the pipeline at one moment, as far as its parts answered."""
 
     at: float = 0.0
+    """Monotonic time of the reading; 0 before the first one."""
     lines: int = 0
+    """Number of lines sent."""
     dialects: Mapping[str, int] = field(default_factory=dict)
-    """Lines sent by what they are written in."""
+    """Number of lines sent, by dialect."""
     damage: str = ""
+    """Description of damage in the input files; "" if there is none."""
     end: Offsets = field(default_factory=dict)
-    """End of every topic, by topic and partition."""
+    """End offset of each partition."""
     committed: Offsets = field(default_factory=dict)
-    """Where worker and sink stand."""
+    """Committed offset of each partition: the workers' on the topic of lines, the sink's on the others."""
     book: dict[str, int] = field(default_factory=dict)
-    """The workers' book, summed; empty while none answers."""
+    """The workers' counts of lines and connections (`schemas.metrics.BOOK`), summed; empty while no worker answers."""
     books_answering: int = 0
-    """Number of workers that have partitions and report their book."""
+    """Number of workers that have partitions and report these counts."""
     table_rows: dict[str, int] = field(default_factory=dict)
-    """Rows as hunters see them."""
+    """Number of rows that each view shows."""
 
     def behind(self, topic: str) -> int:
         """Return the number of unprocessed messages of a topic."""
         return sum(max(0, end - self.committed.get(place, 0)) for place, end in self.end.items() if place[0] == topic)
 
     def reached(self, goal: Offsets) -> bool:
-        """Return whether all messages before the goal are processed."""
+        """Return whether all messages before the offsets of the goal are processed."""
         return all(self.committed.get(place, 0) >= offset for place, offset in goal.items())
 
 
 class Meter:
-    """Takes readings in a thread of its own, so that a slow answer delays no caller."""
+    """Takes readings in its own thread, so that a slow answer does not delay the caller.
+
+    `report` is the file in which the producer reports its progress.
+    """
 
     def __init__(self, settings: Settings, worker_ports: list[int], report: Path) -> None:
         self._settings = settings
         self._worker_ports, self._report = worker_ports, report
         self._client = replace(of_settings(settings), timeout_secs=ASK_SECS_MAX)
-        # Consumers that read nothing: an admin client aborts the process when a broker dies under its requests
-        # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
+        # A GroupView is a consumer that reads nothing. An admin client would abort the process if the broker died
+        # during its request (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
         self._worker_group = GroupView(settings.kafka, settings.worker.group, ASK_SECS_MAX, log_level=0)
         self._sink_group = GroupView(settings.kafka, settings.sink.group, ASK_SECS_MAX, log_level=0)
         self._places = [(topic.name, partition) for topic in topics(settings) for partition in range(topic.partitions)]
@@ -79,17 +86,17 @@ class Meter:
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread that takes readings."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop the thread; wait for it at most `STOP_SECS_MAX` seconds."""
         self._ended.set()
         self._thread.join(STOP_SECS_MAX)
 
     @property
     def latest(self) -> Reading:
-        """The newest reading."""
+        """The latest reading."""
         return self._latest
 
     def _run(self) -> None:
@@ -100,7 +107,7 @@ class Meter:
         self._sink_group.close()
 
     def read(self) -> Reading:
-        """Take a reading now; what does not answer is left as it was."""
+        """Take a reading now. Offsets and row counts that cannot be read are those of the reading before."""
         before = self._latest
         sent = report(self._report)
         reading = Reading(
@@ -128,7 +135,7 @@ class Meter:
         for port in self._worker_ports:
             samples = scrape(port)
             if samples is None or BOOK["waiting"].name not in samples:
-                continue  # away, or without partitions for the moment
+                continue  # the worker does not answer, or has no partitions at the moment
             reading.books_answering += 1
             for entry, metric in BOOK.items():
                 for labels, value in samples.get(metric.name, {}).items():
@@ -137,7 +144,7 @@ class Meter:
 
 
 def report(file: Path) -> dict[str, Any]:
-    """Return the latest report of the producer; {} before the first."""
+    """Return the latest report of the producer; {} before the first one."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -146,7 +153,7 @@ def report(file: Path) -> dict[str, Any]:
 
 
 def scrape(port: int) -> Mapping[str, Mapping[str, int]] | None:
-    """Return the samples of a /metrics page by name and value of the label; None if it does not answer."""
+    """Return the samples of a /metrics page, by metric and value of its first label; None if it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ASK_SECS_MAX)
     try:
         connection.request("GET", "/metrics")

@@ -1,4 +1,4 @@
-"""The parts of the embedded pipeline: which commands they are, and the settings they run with."""
+"""The parts of the embedded pipeline: their commands, and the settings that they run with."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from unproxy.local.supervisor import Part
 
 EXIT_CALLED_WRONGLY = 2
 WORKER_STOP_SECS = 3.0
-"""Below what the supervisor grants a part."""
+"""Seconds that a worker may take to stop. The supervisor kills it after `PARTS_STOP_SECS`, which is longer."""
 SESSION_TIMEOUT_SECS = 6.0
-"""One machine, one network: silence means death sooner than in a fleet."""
+"""Session timeout of the group members; shorter than in a fleet, because no network delays their heartbeats."""
 
 
 def embedded_settings(
@@ -38,7 +38,7 @@ def embedded_settings(
         worker=theirs.worker.model_copy(
             update={
                 "group": "unproxy",
-                # One more part that is started with this file gets a name and a folder of its own.
+                # For a further worker that the user starts with this file: no worker of `up` has this name and folder.
                 "name": "worker-extra",
                 "data_dir": str(root / "worker-extra"),
                 "stop_secs_max": WORKER_STOP_SECS,
@@ -55,7 +55,7 @@ def embedded_settings(
 
 
 def write_settings(settings: Settings, file: Path) -> None:
-    """Keep them where the parts, and the user, find them: with the logins, so readable for the owner only."""
+    """Write the settings to a file for the parts and the user. It has the logins, so only its owner may read it."""
     fresh = file.with_suffix(".new")
     text = "# Written by `unproxy up` at each start: what its parts run with. Use it with --config.\n\n"
     fresh.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def write_settings(settings: Settings, file: Path) -> None:
 
 
 def workers(folder: Folder, count: int) -> dict[int, Part]:
-    """Return the workers by the port of their metrics."""
+    """Return `count` workers, by the port of their metrics page."""
     found = {}
     for number in range(1, count + 1):
         name, port = f"worker-{number}", free_port()
@@ -80,19 +80,19 @@ def workers(folder: Folder, count: int) -> dict[int, Part]:
 
 
 def sink(folder: Folder) -> Part:
-    """Return the sink."""
+    """Return the part that runs the sink."""
     return _part(folder, "sink", ["sink"], {f"{PREFIX}SINK__NAME": "sink-1"})
 
 
 def producer(folder: Folder, files: Sequence[str], report: Path) -> Part:
-    """Return the producer of the files; it ends when they are sent."""
+    """Return the part that publishes the files; it ends when they are sent, and writes its progress to `report`."""
     part = _part(folder, "producer", ["produce", "--report", str(report), *files], {})
     part.finished = lambda code: code in (0, EXIT_CALLED_WRONGLY) or meter.report(report).get("finished") is True
     return part
 
 
 def _part(folder: Folder, name: str, arguments: list[str], own: dict[str, str]) -> Part:
-    # Their settings are in the file, whole; the user's environment is in there already.
+    # The settings file is complete and includes the user's UNPROXY_* variables, so they are not passed on.
     kept = {key: value for key, value in os.environ.items() if not key.upper().startswith(PREFIX)}
     ours = {CONFIG_VARIABLE: str(folder.settings.absolute()), "PYTHONPATH": python_path(kept)}
     environment = {**kept, **ours, **own}

@@ -1,4 +1,4 @@
-"""Live progress on stderr: a panel on a terminal, elsewhere a plain line at a limited rate."""
+"""Live progress on stderr: a panel if it is a terminal, else plain lines at a limited rate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REFRESH_SECS = 0.25
 
 
 class Progress:
-    """Shows readings; a warning stands above them."""
+    """Shows readings, and warnings above them."""
 
     def __init__(self, telemetry: str, results: list[str]) -> None:
         self._telemetry, self._results = telemetry, results
         self._console = Console(file=below(sys.stderr), highlight=False)
-        # Redirected, stdout and stderr would come out of rich, which obeys the colors in them.
+        # Do not redirect stdout and stderr to rich, which would interpret color codes in their text.
         live = Live(
             console=self._console,
             auto_refresh=False,

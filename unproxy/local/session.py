@@ -1,4 +1,4 @@
-"""One life of `up`: everything started, the files played, the results shown, everything stopped."""
+"""One run of `up`: it starts all parts, publishes the files, shows the results and stops all parts."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ from unproxy.query.client import Client, of_settings
 LOCK_SECS_MAX = 60.0
 LOOK_SECS = 0.1
 DECIDE_SECS_EXTRA = 10.0
-"""Beyond patience and lateness: ticks come once a second, a worker that was killed needs some to come back."""
+"""Seconds added to patience and lateness in the wait for connections to be decided.
+
+They are for ticks, which come once a second, and for a worker that was killed and starts again.
+"""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
 @dataclass(slots=True)
 class Up:
-    """What `up` was asked for, and what runs."""
+    """A run of `up`: its options, and what runs. `theirs` are the user's settings."""
 
     theirs: Settings
     folder: Folder
@@ -225,7 +228,10 @@ def notify(text: str) -> None:
 
 
 def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
-    """Return the given files, checked; without any the sample, unless the folder holds the user's own data."""
+    """Return the given files after a check. If none are given, return the sample, unless the folder has the user's data.
+
+    Raises SourceError if a file is missing or cannot be read.
+    """
     mark = folder.path / "sample"
     if given:
         wiring.sources(given)

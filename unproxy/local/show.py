@@ -1,4 +1,4 @@
-"""What `up` shows on stdout when everything is in the table: the two queries, the book, how to go on."""
+"""What `up` shows on stdout when all rows are in the tables: two hunting queries, and commands to try next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROXY_WHEN_NONE = "198.51.100.80"
 
 
 def busiest_proxy(client: Client) -> str:
-    """Return the proxy that most connections went through."""
+    """Return the IP address of the proxy with the most connections; an example address if there is none."""
     rows = client.rows(
         "SELECT ProxyIP FROM DeviceNetworkEvents WHERE ProxyIP != '' GROUP BY 1 ORDER BY count() DESC, 1 LIMIT 1"
     )

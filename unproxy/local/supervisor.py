@@ -1,7 +1,8 @@
-"""Parts as processes of their own: started, started again when they die, stopped in order.
+"""Starts the parts as processes, restarts those that end, and stops them in order.
 
-Each part has a session of its own, so that Ctrl-C in the terminal reaches only us. Whatever a part dies of, it is
-started again a second later, without limit: its state is in Kafka and its folder, and its log states why it died.
+Each part has its own session, so that Ctrl-C in the terminal reaches only this process. A part that ends is restarted
+a second later, whatever the reason and without limit: its state is in Kafka and its folder, and its log states why it
+ended.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ LAST_WORDS_CHARS = 200
 PRODUCER_STOP_SECS = 1.0
 PARTS_STOP_SECS = 4.0
 SERVERS_STOP_SECS = 3.5
-"""One after the other: together below the ten seconds that Ctrl-C may take."""
+"""Seconds that the servers have to stop, after the producers and then the other parts.
+
+The three times add up to less than the ten seconds that Ctrl-C may take.
+"""
 
 
 class Server(Protocol):
@@ -38,33 +42,34 @@ class Server(Protocol):
 
     @property
     def log_file(self) -> Path:
-        """Where it logs."""
+        """Path of its log."""
 
     def start(self) -> None:
         """Start it, or take over the running one. Raises EmbeddedError."""
 
     def stop(self, timeout_secs: float) -> None:
-        """End it; past the time it is killed."""
+        """Stop it; kill it after `timeout_secs` seconds."""
 
 
 @dataclass(slots=True)
 class Part:
-    """One of our own commands, running as a process."""
+    """A command of this program that runs as a process."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log_file: Path
     finished: Callable[[int], bool] | None = None
-    """For a part that ends by itself: whether this exit code means that its work is done."""
+    """For a part that ends by itself: a function that returns whether an exit code means that its work is done."""
     process: subprocess.Popen[bytes] | None = None
     due: float | None = None
-    """When to start it again."""
+    """Monotonic time at which it is restarted; None if it runs or is done."""
     restarts: int = 0
     done: bool = False
+    """Whether it ended by itself and its work is done; it is then not restarted."""
 
     def start(self) -> None:
-        """Start the process; its output goes to the end of its log."""
+        """Start the process; its output is appended to its log."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
@@ -80,7 +85,7 @@ class Part:
         self.due = None
 
     def last_words(self) -> str:
-        """Return the end of its log, which may state why it ended."""
+        """Return the last line of its log, which may state why it ended; "" if there is none."""
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(0, self.log_file.stat().st_size - LAST_WORDS_BYTES))
@@ -95,7 +100,7 @@ class Part:
             self.process.send_signal(how)
 
     def ends(self, deadline: float) -> bool:
-        """Wait for its end; False if the deadline comes first."""
+        """Wait for its end until the deadline, a monotonic time; return whether it has ended."""
         if self.process is not None:
             try:
                 self.process.wait(max(0.0, deadline - time.monotonic()))
@@ -104,7 +109,7 @@ class Part:
         return True
 
     def wait(self, deadline: float) -> None:
-        """Wait for its end; past the deadline it is killed."""
+        """Wait for its end until the deadline, a monotonic time; then kill it."""
         if not self.ends(deadline) and self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -112,7 +117,7 @@ class Part:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Restarts parts that end. `warn` is called at every death, `changed` at every start."""
+    """Restarts parts and servers that end. It calls `warn` whenever one ends, and `changed` whenever one starts."""
 
     warn: Callable[[str], None]
     changed: Callable[[], None]
@@ -123,20 +128,20 @@ class Supervisor:
     restarts: int = 0
 
     def start(self, part: Part) -> None:
-        """Start a part and look after it from now on."""
+        """Start a part and supervise it from now on."""
         with self.interrupts.held():
             self.parts.append(part)
             part.start()
             self.changed()
 
     def start_server(self, name: str, server: Server) -> None:
-        """Start a server, or take over the running one of its folder, and look after it."""
+        """Start a server, or take over the one that runs in its folder, and supervise it from now on."""
         self.servers[name] = server
         server.start()
         self.changed()
 
     def look(self) -> None:
-        """Detect parts that ended and restart those that are due. Call it a few times a second."""
+        """Detect parts and servers that ended, and restart those that are due. Call it a few times a second."""
         now = time.monotonic()
         for name, server in self.servers.items():
             self._look_at_server(name, server, now)
@@ -184,9 +189,10 @@ class Supervisor:
         self.changed()
 
     def stop(self) -> None:
-        """End all parts in the order of the data flow; kill those that take too long.
+        """Stop all parts in the order of the data flow; kill those that take too long.
 
-        Nothing is lost by that but what producers cannot read again, so they have the others' time as well.
+        A killed part loses nothing, except for a producer whose input cannot be read again. The producers are therefore
+        asked to stop first, and are killed only at the deadline of the other parts.
         """
         producers = [part for part in self.parts if part.finished]
         for part in producers:

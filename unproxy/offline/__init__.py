@@ -1,1 +1,1 @@
-"""Work without Kafka: replay of recorded files, backtest of indicators, simulated fleets."""
+"""Replay of recorded files and backtest of indicators, which need no Kafka, and simulation of fleets."""

@@ -1,7 +1,7 @@
-"""What alerts history would have raised with other indicators, and how two lists of them differ.
+"""Backtest: the alerts that recorded lines would have raised with other indicators, and how the alerts of two lists differ.
 
-Each list has a pipeline of its own, and all take the very same messages, so a difference comes from the lists alone. There is no
-log here: an indicator is in force at all times until it expires, which the time of the event decides.
+Each list of indicators has its own pipeline, and all pipelines get the same messages, so a difference comes from the lists
+alone. Without Kafka there is no log time: an indicator is valid for all events before its expiry.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ _decode = msgspec.json.Decoder(Alert).decode
 
 
 class Judge:
-    """A pipeline, and the latest version of each alert that it raised: as many are kept as history has."""
+    """A pipeline with one list of indicators, and the latest version of each alert that it raised.
+
+    The number of alerts is not limited.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._latest: dict[str, Alert] = {}
 
     def keep(self, made: Output) -> None:
-        """Take what the pipeline made."""
+        """Keep the alerts in an output of the pipeline."""
         for _, encoded in made.alerts:
             alert = _decode(encoded)
             known = self._latest.get(alert.AlertId)
@@ -40,12 +43,12 @@ class Judge:
 
     @property
     def alerts(self) -> list[Alert]:
-        """What is left of them in the end, in the order of their first request."""
+        """The latest version of each alert that is not withdrawn, in the order of their first requests."""
         return sorted((alert for alert in self._latest.values() if alert.Count), key=_order)
 
 
 class Fate(StrEnum):
-    """What becomes of an alert when one list takes the place of another."""
+    """How an alert changes if one list of indicators replaces another."""
 
     NEW = "new"
     GONE = "gone"
@@ -54,14 +57,14 @@ class Fate(StrEnum):
 
 
 class Difference(NamedTuple):
-    """An alert by the new list beside the one by the old list; None where there is none."""
+    """An alert with the new list and its counterpart with the old list; None if there is none."""
 
     new: Alert | None
     old: Alert | None
 
     @property
     def fate(self) -> Fate:
-        """What became of it."""
+        """How the alert changes."""
         if self.new is None or self.old is None:
             return Fate.NEW if self.old is None else Fate.GONE
         return Fate.SAME if _decided(self.new) == _decided(self.old) else Fate.CHANGED
@@ -70,8 +73,8 @@ class Difference(NamedTuple):
 def differences(new: Iterable[Alert], old: Iterable[Alert]) -> list[Difference]:
     """Return every alert of either list, paired with its counterpart.
 
-    Its like has the same AlertId; else the same device, domain and day, where each list has one such alert that the other
-    has not: then it is the kind that changed.
+    A counterpart has the same AlertId. Of the other alerts, two are counterparts if they have the same device, domain and
+    day, and each list has only one such alert: then only its kind has changed.
     """
     mine, theirs = {alert.AlertId: alert for alert in new}, {alert.AlertId: alert for alert in old}
     pairs = [Difference(mine[name], theirs[name]) for name in mine.keys() & theirs.keys()]
@@ -115,7 +118,7 @@ def difference_line(pair: Difference) -> str:
 
 
 def difference_json(pair: Difference) -> bytes:
-    """Return it as JSON."""
+    """Return a difference as JSON."""
     return msgspec.json.encode({"Change": pair.fate, "New": pair.new, "Old": pair.old})
 
 

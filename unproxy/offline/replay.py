@@ -1,4 +1,4 @@
-"""Recorded files through the very pipeline that the worker drives, with files in place of topics."""
+"""Replay of recorded files through the same pipeline as in a worker, with files instead of topics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BY_KIND = ("ignored", "rejected", "resolved", "unresolved")
 
 @dataclass(slots=True)
 class Outputs:
-    """Where each kind of output goes; None is nowhere."""
+    """The file of each kind of output; None if that kind is discarded."""
 
     rows: IO[bytes] | None = None
     alerts: IO[bytes] | None = None
@@ -44,7 +44,10 @@ class Outputs:
     @classmethod
     @contextmanager
     def opened(cls, rows: str, *others: Path | None) -> Iterator[Outputs]:
-        """Open all of them; of rows - is stdout and "" nowhere. Raises Fixable for one that cannot be written."""
+        """Open the files within the context. `rows` may be "-" for stdout, or "" to discard them.
+
+        `others` are the files for alerts, events and rejects. Raises Fixable if a file cannot be written.
+        """
         with ExitStack() as stack:
             files = [stack.enter_context(_create(path)) if path else None for path in others]
             if rows == "-":
@@ -65,14 +68,14 @@ class Outputs:
             self.reject(reject)
 
     def reject(self, reject: Reject) -> None:
-        """Write a line that could not be read, with its bytes."""
+        """Write a rejected line with its bytes."""
         self.first_reject = self.first_reject or reject
         if self.rejects:
             self.rejects.write(json.dumps(as_object(reject)).encode() + b"\n")
 
 
 def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
-    """Raise Fixable for an output that is also an input or another output: its content would be lost."""
+    """Raise Fixable if an output is also an input or another output, because content would be overwritten."""
     written = [path.resolve() for path in outputs if path is not None and not path.is_char_device()]
     for path in written:
         if written.count(path) > 1:
@@ -94,26 +97,30 @@ def as_object(reject: Reject) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Summary:
-    """What came of the lines, in numbers."""
+    """The counts of a replay."""
 
     book: Mapping[str, int]
+    """The pipeline's counts, with names such as `ignored:dns`."""
     rows: int
     seconds: float
     too_long: int = 0
     damage: str = ""
-    """What of the files could not be read, in words."""
+    """Description of the parts of files that could not be read."""
     first_reject: Reject | None = None
     dialects: Mapping[str, int] = field(default_factory=dict)
-    """Lines by what they are written in; `auto` are those that no dialect claims."""
+    """Number of lines by dialect; `auto` counts lines that no dialect claims."""
     identified: Mapping[str, int] = field(default_factory=dict)
-    """Lines by how their device was found."""
+    """Number of lines by how their device was found."""
     learnt: Mapping[str, int] = field(default_factory=dict)
-    """Addresses that devices report as theirs: `learnt` where one does, `ambiguous` where several do; empty without learning."""
+    """Number of addresses that devices report as their own; empty without learning.
+
+    `learnt` are addresses that one device reports, `ambiguous` those that several devices report.
+    """
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the flat names of the book: `ignored:dns` is a kind of ignored."""
+        """Divide the counts of the book into `flat` and `by_kind`: `ignored:dns` is the kind `dns` of `ignored`."""
         self.flat = {name: self.book.get(name, 0) for name in FLAT}
         for family in BY_KIND:
             kinds = {key.partition(":")[2]: n for key, n in self.book.items() if key.startswith(f"{family}:") and n}
@@ -124,7 +131,7 @@ class Summary:
             self.flat["read"] += self.too_long
 
     def nothing_read(self) -> str:
-        """Return what is wrong if all lines were rejected, most likely for a wrong dialect; "" if one could be read."""
+        """Return a message if all lines were rejected, probably because of a wrong dialect; "" if a line could be read."""
         if self.first_reject is None or self.flat["parsed"] or self.by_kind["ignored"]:
             return ""
         kinds = ", ".join(f"{count:,} {reason}" for reason, count in self.by_kind["rejected"].items())
@@ -150,12 +157,12 @@ class Summary:
         }
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the summary to a file as JSON."""
         with _create(path) as file:
             file.write(json.dumps(self.as_object(), indent=2).encode() + b"\n")
 
     def in_words(self) -> list[str]:
-        """Return it as lines of text."""
+        """Return the summary as lines of text."""
         by = self.by_kind
         read, seconds = self.flat["read"], max(self.seconds, 1e-6)
         return [
@@ -183,9 +190,12 @@ def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
 
 
 def run(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
-    """Pass the lines of the files, merged by arrival, through one pipeline, or through that of each judge.
+    """Pass the lines of the files, merged by arrival time, through a pipeline; return the summary.
 
-    Outputs and summary are the first one's. Raises SourceError, Fixable.
+    With judges (pipelines with other indicators), the lines pass through the pipeline of each judge instead. Only the
+    output of the first pipeline is written to `outputs` and counted in the summary.
+
+    Raises SourceError if an input is invalid or missing. Damage within an input is reported in the summary.
     """
     from producers.publish.report import Report
     from unproxy import wiring
@@ -246,7 +256,7 @@ def _create(path: Path) -> IO[bytes]:
 
 
 class Progress:
-    """One line on a terminal's stderr, rewritten at a limited rate."""
+    """A line of progress on a terminal, rewritten at a limited rate."""
 
     def __init__(self, write: Callable[[str], object] | None) -> None:
         self._write = write
@@ -260,13 +270,13 @@ class Progress:
         return cls(below(sys.stderr).write if sys.stderr.isatty() else None)
 
     def __call__(self, lines: int, rows: int) -> None:
-        """Show the lines read and rows made so far."""
+        """Show the number of lines read and rows made so far."""
         if self._due():
             rate = lines / (time.monotonic() - self._begun)
             self._show(f"{lines:,} lines, {rows:,} rows, {rate:,.0f} lines/s")
 
     def learning(self, done: int, of: int) -> None:
-        """Show how many bytes are read to learn the addresses of devices."""
+        """Show the progress of learning the devices' addresses: `done` of `of` bytes are read."""
         if self._due():
             self._show(f"learning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
 

@@ -1,4 +1,4 @@
-"""`unproxy simulate`: a made-up fleet, published or written into a folder with the truth beside it."""
+"""`unproxy simulate`: publishes the lines of a simulated fleet, or writes them to a folder, with the truth about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def world_of(**values: Any) -> WorldSettings:
-    """Return the settings of a world. Raises Fixable for invalid ones."""
+    """Return the settings of a simulated world. Raises Fixable if a value is invalid."""
     from producers.simulation import WorldError, WorldSettings
 
     try:
@@ -34,7 +34,10 @@ def world_of(**values: Any) -> WorldSettings:
 def to_kafka(
     settings: Settings, world: WorldSettings, stop: Event, *, speed: float, processes: int, truth: Path | None
 ) -> list[str]:
-    """Publish a world until it ends or `stop` is set; gives what was in it, in words. Raises Failed."""
+    """Publish the lines of a world until it ends or `stop` is set; return a description of its content as lines.
+
+    The truth is written to the file `truth`, if it is given. Raises Failed and Fixable.
+    """
     from producers.publish.publisher import PublisherFailed
     from producers.simulation.output.shards import feed_all, processes_for
     from producers.simulation.output.summary import in_words
@@ -63,7 +66,10 @@ def to_kafka(
 
 
 def to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
-    """Write a world into a new folder, until it ends or `stop` is set; gives what was in it, in words."""
+    """Write the lines of a world and its truth to a new folder, until the world ends or `stop` is set.
+
+    Return a description of its content as lines. Raises Fixable if the folder is not empty or cannot be written.
+    """
     from producers.simulation.output.folder import write_folder
     from producers.simulation.output.summary import in_words
 

@@ -1,4 +1,4 @@
-"""Whether everything is as it should be: one finding after the other, first what the rest depends on."""
+"""The checks of `unproxy check`: settings, identity files, grants, Kafka and its topics, ClickHouse and its tables."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ KAFKA_SECS_MAX = 5.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     fine: bool
     what: str
+    """Description; if the check failed, with the remedy."""
 
 
 def everything(settings: Settings) -> Iterator[Finding]:
-    """Yield all findings."""
+    """Run all checks and yield their findings."""
     yield Finding(True, "settings: every key is known and every value fits")
     yield from _identity(settings)
     yield from _grants(settings)
@@ -91,7 +92,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _configs(admin: AdminClient, wanted: list[Topic]) -> dict[str, dict[str, str] | str]:
-    """Return the settings of each topic, or the error of reading them."""
+    """Return the settings of each topic, or the error if they cannot be read."""
     if not wanted:
         return {}
     asked = admin.describe_configs(

@@ -1,7 +1,7 @@
-"""Find the damaged parts of a table and detach them.
+"""Finds the damaged parts of a table and detaches them.
 
-A disk that fills up while ClickHouse writes may leave a part that lacks a file, or half of one: from then on queries of
-the table fail. A detached part is not read. It stays in the table's folder `detached`; nothing is deleted.
+If the disk fills up while ClickHouse writes, a part may have a missing or incomplete file. Queries of the table then
+fail. A detached part is not read. It stays in the table's folder `detached`; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sinks.presence import UNREADABLE
 from unproxy.query.client import Client, QueryRefused, readable
 
 PART_SECS_MAX = 3_600.0
-"""Longest time to read one part; a merged one has up to 150 GB."""
+"""Longest time, in seconds, to read one part; a merged part has up to 150 GB."""
 
 _CHECK_SETTINGS = {"check_query_single_value_result": "0", "wait_end_of_query": "1"}
 _GONE = 232
-"""NO_SUCH_DATA_PART: it was merged meanwhile, so it was readable."""
+"""NO_SUCH_DATA_PART: the part was merged meanwhile, so it was readable."""
 
 Progress = Callable[[int, int], None]
 """Called for each part with the number of parts checked and of all parts."""
@@ -31,20 +31,23 @@ class Part:
     """A part of a table of versions that cannot be read."""
 
     table: str
-    """The table of versions."""
+    """Name of the table of versions."""
     name: str
     rows: int | None
-    """None if unknown."""
+    """Number of rows; None if unknown."""
     first_written: str
     """Time of the first insert of its rows; "" if unknown."""
     last_written: str
     why: str = ""
     detached: bool = False
-    """ClickHouse detached it when it started: the table is readable, without the rows of this part."""
+    """Whether ClickHouse detached the part when it started; the table is then readable, without the rows of the part."""
 
 
 def damaged(client: Client, table: str, progress: Progress = lambda _, __: None) -> Iterator[Part]:
-    """Yield the damaged parts of this table, first those that make queries fail. Changes nothing. Raises Failed."""
+    """Yield the damaged parts of this table: first the parts that make queries fail, then those detached already.
+
+    Changes nothing. Raises Failed.
+    """
     patient = replace(client, timeout_secs=PART_SECS_MAX)
     parts = _active(client, table + VERSIONS)
     for number, part in enumerate(parts):
@@ -55,7 +58,7 @@ def damaged(client: Client, table: str, progress: Progress = lambda _, __: None)
 
 
 def detach(client: Client, part: Part) -> bool:
-    """Detach the part after the merges under way; False if one of them replaced it. Raises Failed."""
+    """Detach the part once the merges under way have ended; return False if one of them replaced it. Raises Failed."""
     patient = replace(client, timeout_secs=PART_SECS_MAX)
     try:
         list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
@@ -69,8 +72,8 @@ def detach(client: Client, part: Part) -> bool:
 def forget_inserts(client: Client, table: str) -> None:
     """Delete the deduplication tokens of a table, so that it accepts a batch that it had before. Raises Failed.
 
-    ClickHouse deletes the tokens of a part that is detached by a query, and keeps those of a part that it detached at its
-    start: it would drop the rows of a repeated batch and report success.
+    ClickHouse deletes the tokens of a part that is detached by a query. It keeps the tokens of a part that it detached
+    when it started: it would drop the rows of a repeated batch and report success.
     """
     for window in (0, DEDUPLICATION_WINDOW):
         setting = f"MODIFY SETTING non_replicated_deduplication_window = {window}"
@@ -92,7 +95,7 @@ def _times(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _why(client: Client, part: Part) -> str:
-    """Return the error of reading this part, "" if there is none. Verifies the checksums of its files, then reads all."""
+    """Verify the checksums of a part's files, then read all of it; return the error, "" if there is none."""
     check = f"CHECK TABLE {quoted(part.table)} PART '{part.name}'"
     try:
         for line in client.lines(check, output="JSONEachRow", settings=_CHECK_SETTINGS):

@@ -1,11 +1,12 @@
-"""Which rejects are wanted, which can be replayed at all, and which were replayed already. Pure.
+"""Decides which rejects are selected, which can be replayed, and which were replayed already. Pure.
 
-What was replayed is remembered for each choice of reason and dialect by itself: one fix mends one kind of line, and the
-others wait for theirs. It stands where Kafka keeps a group's offsets: the offset is that of replays of everything, what
-goes beyond it for a narrower choice is in the commit's metadata.
+The offset up to which rejects were replayed is recorded separately for each selection of reason and dialect, because a
+fix makes one kind of line readable, and the other kinds wait for another fix. The record is committed in Kafka as the
+offset of a consumer group: the offset is that of replays of all kinds; higher offsets of narrower selections are in the
+metadata of the commit.
 
-A line that its sender may not write (`not_allowed`) is not part of everything: it is replayed only when its reason is
-named, as no fix makes it right.
+A line that its sender may not write (`not_allowed`) is not part of a replay of all kinds: it is replayed only if its
+reason is named, because no fix makes it valid.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from schemas.parsers.recognition import AUTO
 
 ANY = "*"
 METADATA_CHARS_MAX = 4_000
-"""Kafka takes 4,096 bytes (offset.metadata.max.bytes)."""
+"""Largest size of the metadata in bytes; Kafka accepts 4,096 (offset.metadata.max.bytes)."""
 
 
 class Rejected(NamedTuple):
@@ -35,16 +36,16 @@ class Rejected(NamedTuple):
     device: bytes
     raw: bytes
     cut: bool
-    """Even that topic had no room for the whole of it."""
+    """Whether only the beginning of the line was kept, because it was too large for the topic of rejects."""
     keyed: bool = False
-    """The line is about `device`, whatever it calls it."""
+    """Whether the line is about `device`, even if it names another device."""
     claims: bytes = b""
-    """What its sender may report, from the header of its message."""
+    """Value of the header `claims` of its message: what the line's sender may report; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rejects to replay."""
+    """A selection of rejects to replay; `since_ms` is in milliseconds since 1970."""
 
     reason: str = ANY
     dialect: str = ANY
@@ -53,7 +54,10 @@ class Wanted:
 
     @property
     def is_whole(self) -> bool:
-        """All of a reason and dialect: only then does a position define what was replayed."""
+        """Whether all rejects of the reason and dialect are selected, without a filter by device or time.
+
+        Only then can an offset record which rejects were replayed.
+        """
         return not (self.device or self.since_ms)
 
     def fits(self, rejected: Rejected) -> bool:
@@ -67,7 +71,7 @@ class Wanted:
 
 
 def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
-    """Return why it is not replayed; "" if it is."""
+    """Return why a selected reject is not replayed; "" if it is replayed."""
     if rejected.reason == Reason.NOT_ALLOWED and wanted.reason != Reason.NOT_ALLOWED:
         return (
             f"its sender may not write it; to publish it all the same, name its reason: --reason {Reason.NOT_ALLOWED}"
@@ -80,7 +84,7 @@ def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
         return (
             "no dialect claimed it, so its device is unknown; give its file to `unproxy produce` under a dialect's name"
         )
-    # The producer keeps only the beginning of what is too large for Kafka, with the hash of the whole.
+    # Of a line that is too large for Kafka, the producer keeps only the beginning, and the hash of the whole line.
     begun = rejected.reason == Reason.TOO_LONG and ", sha256 " in rejected.detail
     if begun or rejected.cut or rejected.reason == Reason.NOT_DELIVERABLE:
         return "only its beginning was kept"
@@ -89,23 +93,26 @@ def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
 
 @dataclass(slots=True)
 class Replayed:
-    """Up to which offset the rejects of one partition were replayed, for each choice of reason and dialect."""
+    """The offsets up to which the rejects of one partition were replayed, by selection of reason and dialect."""
 
     marks: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, offset: int, metadata: str) -> Replayed:
-        """Parse the committed offset and metadata; a negative offset is none."""
+        """Return the marks in a committed offset and its metadata; a negative offset means that nothing is committed."""
         marks = {(ANY, ANY): offset} if offset > 0 else {}
         try:
             for reason, dialect, mark in msgspec.json.decode(metadata or "[]", type=list[tuple[str, str, int]]):
                 marks[reason, dialect] = mark
         except msgspec.MsgspecError:
-            pass  # the group's offsets were reset by hand; the offset is valid all the same
+            pass  # an operator has reset the group's offsets; the offset is valid
         return cls(marks)
 
     def written(self) -> tuple[int, str]:
-        """Return offset and metadata to commit. Without room for all marks the lowest are dropped: replayed again."""
+        """Return the offset and the metadata to commit.
+
+        If the metadata has no room for all marks, the lowest are dropped, and their rejects are replayed again.
+        """
         everything = self.marks.get((ANY, ANY), 0)
         narrow = sorted(
             (mark, *choice)

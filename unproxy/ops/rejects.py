@@ -1,7 +1,8 @@
-"""Carries rejects back onto telemetry: each once, in order, to the partition they came from.
+"""Replays rejects: publishes each once to the topic of sensor lines, in order, in the partition that it came from.
 
-What was on the topic when it begins is read, and nothing more: lines that are rejected again come to its end and wait for
-the next replay. The position moves only once Kafka has everything before it; what dies in between is published again.
+Only the rejects that are on the topic at the start are read. Lines that are rejected again are appended to the topic and
+wait for the next replay. The recorded offset advances only once Kafka has acknowledged all lines before it. If the
+process ends in between, these lines are published again.
 """
 
 from __future__ import annotations
@@ -39,26 +40,28 @@ from unproxy.output import NOTIFY_SECS
 from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, KafkaWait
 
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
-"""Read, published and remembered at once."""
+"""Largest number and size of rejects that are read, published and recorded together."""
 MESSAGE_LINES_BYTES = 256 * 1024
-"""Lines of one device that follow each other share a message up to this size."""
+"""Size, in bytes, up to which consecutive lines of one device share a message."""
 REPLAYED = ""
+"""Stands for the reason of rejects that were replayed in `Account.done`."""
 
 
 @dataclass(slots=True)
 class Account:
-    """What became of the rejects that were read."""
+    """Counts of the rejects that were read."""
 
     read: int = 0
     of: int = 0
+    """Number of rejects to read."""
     done: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """By reason, dialect and why it was left; REPLAYED for those that were not."""
+    """Number of selected rejects by reason, dialect and why they were not replayed; REPLAYED if they were."""
     before: int = 0
-    """Wanted, but replayed already."""
+    """Number of selected rejects that had been replayed before."""
 
     @property
     def replayed(self) -> int:
-        """How many were replayed, or would be."""
+        """Number of rejects that were replayed, or that a dry run would have replayed."""
         return sum(count for (_, _, why), count in self.done.items() if why == REPLAYED)
 
 
@@ -93,7 +96,7 @@ class Replay:
                 **ONCE_IN_ORDER,
                 "compression.type": "zstd",
                 "message.max.bytes": MESSAGE_BYTES_MAX,
-                "message.timeout.ms": 0,  # how long to wait is decided here
+                "message.timeout.ms": 0,  # `KafkaWait` decides how long to wait
                 "linger.ms": 5,
                 "error_cb": self._wait.note,
             }
@@ -103,9 +106,10 @@ class Replay:
         self.account = Account()
 
     def until(self, stop: Event) -> Account:
-        """Replay everything that is wanted, or as much as possible until `stop` is set.
+        """Replay all selected rejects and return the account, which `account` also has after an exception.
 
-        Raises KafkaAway, Failed, and Stopped.
+        Raises Stopped soon after `stop` is set, KafkaAway if Kafka does not answer, and Failed if the topic of sensor
+        lines refuses a line.
         """
         self._wait.stop = stop
         try:
@@ -151,7 +155,7 @@ class Replay:
                     chunk.append(rejected)
                     size += len(rejected.raw)
                     if rejected.offset + 1 >= left[rejected.partition]:
-                        # Beyond it lie those that came while we were reading.
+                        # The rejects after this one came after the start.
                         del left[rejected.partition]
                         self._consumer.incremental_unassign([TopicPartition(self._rejects, rejected.partition)])
             if chunk and (not left or len(chunk) >= CHUNK_MESSAGES or size >= CHUNK_BYTES):
@@ -159,7 +163,7 @@ class Replay:
                 chunk, size, progress_at = [], 0, time.monotonic()
 
     def _take(self, chunk: Sequence[Rejected]) -> None:
-        """Publish what is wanted of a chunk, wait until Kafka has it, then remember how far it went."""
+        """Publish the selected rejects of a chunk, wait until Kafka has acknowledged them, and record the offsets."""
         account = self.account
         going: list[Rejected] = []
         for rejected in chunk:
@@ -193,7 +197,7 @@ class Replay:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
     def _produce(self, home: _Home, value: bytes) -> None:
-        # Whatever clock wrote these lines, it is no news of the device's time.
+        # The lines are old, so their times must not advance the device's clock.
         headers: list[tuple[str, str | bytes | None]] = [("dialect", home.dialect), (CLOCK, CLOCK_LOG)]
         if home.keyed:
             headers.append((DEVICE_FROM, FROM_KEY))
@@ -201,7 +205,8 @@ class Replay:
             headers.append((CLAIMS, home.claims))
         while True:
             try:
-                # The partition it was read from: that is where its device's state is, whatever key it had.
+                # Use the number of the partition that the reject came from: the device's state is there, whatever the
+                # key.
                 self._producer.produce(
                     self._telemetry,
                     value,
@@ -243,7 +248,7 @@ _TRY_AGAIN = "what was replayed so far is remembered, start again to go on"
 
 
 def group_of(settings: Settings) -> str:
-    """Return the consumer group whose offsets record what was replayed."""
+    """Return the consumer group whose offsets record which rejects were replayed."""
     return f"{settings.worker.group}-rejects-replay"
 
 
@@ -272,14 +277,14 @@ def _rejected(message: Message) -> Rejected:
 
 
 def _raise_first(places: Sequence[TopicPartition]) -> None:
-    """Raise the first error of a partition in an answer."""
+    """Raise KafkaException if a partition in an answer has an error."""
     for place in places:
         if place.error is not None:
             raise KafkaException(place.error)
 
 
 class _Home(NamedTuple):
-    """What lines share that may be in one message."""
+    """The values that all lines of one message have in common."""
 
     partition: int
     dialect: str
@@ -289,13 +294,14 @@ class _Home(NamedTuple):
 
 
 def _home(rejected: Rejected) -> _Home:
-    # An operator who replays refused lines vouches for them; all other lines keep what their sender may claim.
+    # An operator who replays lines that were not allowed vouches for them. For all other lines, the rights of the sender
+    # still apply.
     claims = CLAIMS_VERDICTS.encode() if rejected.reason == Reason.NOT_ALLOWED else rejected.claims
     return _Home(rejected.partition, rejected.dialect, rejected.device, rejected.keyed, claims)
 
 
 def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines as the values of as few messages as are reasonable."""
+    """Yield the lines, joined to values of messages of at most `MESSAGE_LINES_BYTES` bytes; a longer line is alone."""
     some: list[bytes] = []
     size = 0
     for line in lines:

@@ -1,1 +1,1 @@
-"""Asking the tables: who answers, in which language, and how the answer is shown."""
+"""Queries of the tables: the client, the query languages, and the presentation of results."""

@@ -1,4 +1,4 @@
-"""Alerts: those in the table, and those that come."""
+"""Alerts: a query of the table, a subscription to the topic, and alerts as text."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which alerts; what is empty narrows nothing."""
+    """A selection of alerts; an empty field selects all."""
 
     device: str = ""
     kind: str = ""
     severities: tuple[str, ...] = ()
     suppressed: bool | None = None
     since: str = ""
-    """Times as rows have them: those that go on then or later."""
+    """Only alerts whose latest request is at this time, in the format of rows, or later."""
     until: str = ""
-    """Those that began before."""
+    """Only alerts whose first request is before this time, in the format of rows."""
     domain: str = ""
-    """About this name, names below it, or this address."""
+    """Only alerts about this name, names below it, or this address."""
     indicator: str = ""
-    """By its ID or its value."""
+    """Only alerts of the indicator with this ID or this value."""
 
     def has(self, alert: Row) -> bool:
         """Return whether an alert is selected."""
@@ -70,11 +70,11 @@ _CONDITIONS = {
     f"arrayExists(name -> {_BELOW.format(name='name')}, DestinationHosts))",
     "indicator": "(IndicatorId = {indicator:String} OR IndicatorValue = {indicator:String})",
 }
-"""The condition of each field of `Wanted` that is a parameter."""
+"""SQL conditions of the fields of `Wanted` that are parameters of the query."""
 
 
 def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
-    """Return the latest alerts of the table in time order, without withdrawn ones."""
+    """Return the `limit` latest selected alerts of the table, in time order, without withdrawn ones."""
     asked = {name: getattr(wanted, name) for name in _CONDITIONS} | {"severities": " ".join(wanted.severities)}
     conditions = ["Count > 0", *(condition for name, condition in _CONDITIONS.items() if asked[name])]
     if wanted.suppressed is not None:
@@ -89,9 +89,10 @@ def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
 def followed(
     settings: Settings, wanted: Wanted, from_start: bool, notify: Callable[[str], None]
 ) -> Iterator[Row | None]:
-    """Yield each change of an alert as it is published, and None at intervals so that the caller can end.
+    """Yield each change of a selected alert as it is published, and None at intervals, so that the caller can end.
 
-    While Kafka is away it waits, and calls `notify` at a limited rate. Raises Fixable if the topic does not exist.
+    With `from_start`, the alerts that are on the topic already come first. While Kafka is unreachable, the function
+    waits, and calls `notify` at a limited rate. Raises Fixable if the topic does not exist.
     """
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
@@ -119,7 +120,7 @@ def followed(
         except KafkaAway as error:
             notify_seldom(f"waiting for Kafka: {error}")
             yield None
-    # No offset is committed under this group: the client requires a name, and each follower reads everything.
+    # The client requires a group. No offset is committed in it, and each caller reads all partitions.
     consumer = Consumer(
         {
             **kafka_client_config(settings),
@@ -143,7 +144,7 @@ def followed(
 
 
 def destination(alert: Row) -> str:
-    """Return the destination and its proxy, unless the alert is about the proxy."""
+    """Return the destination of an alert, with the proxy, unless the alert is about the proxy itself."""
     domain, hosts, proxy = alert["DestinationDomain"], alert["DestinationHosts"][:HOSTS_SHOWN], alert["ProxyIP"]
     asked = f" ({', '.join(hosts)})" if hosts and hosts != [domain] else ""
     return f"{domain}{asked}" + (f" through {proxy}" if proxy and proxy != domain else "")
@@ -171,18 +172,18 @@ def line(alert: Row) -> str:
 
 
 def counted(alert: Row) -> str:
-    """Return how often it occurred; for alerts about routes the number of connections."""
+    """Return the number of an alert's requests as text; of its connections, if it is about a route; or "withdrawn"."""
     count, what = alert["Count"], "connection" if alert["Kind"] in COUNTS_CONNECTIONS else "request"
     return f"{count:,} {what}{'' if count == 1 else 's'}" if count else "withdrawn"
 
 
 def outcome(alert: Row) -> str:
-    """Return the outcome of the latest request and the mode; "" for old alerts without it."""
+    """Return the outcome of the latest request and the protection mode; "" for alerts of older versions without them."""
     return f"{alert['Outcome']}, mode {alert['ProtectionMode']}" if alert.get("Outcome") else ""
 
 
 def indicator(alert: Row) -> str:
-    """Return the indicator of an alert."""
+    """Return the indicator of an alert as text; "" if it has none."""
     if not alert.get("IndicatorId"):
         return ""
     partly = " (only its host is seen)" if alert["IndicatorMatch"] == HOST_ONLY else ""
@@ -190,7 +191,7 @@ def indicator(alert: Row) -> str:
 
 
 def suppression(alert: Row) -> str:
-    """Return who suppresses it, until when and why."""
+    """Return who suppresses an alert, until when and why; "" if it is not suppressed."""
     if not alert.get("SuppressedBy"):
         return ""
     until = readable(alert["SuppressedUntil"], 19)

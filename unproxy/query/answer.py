@@ -1,4 +1,4 @@
-"""From a question to its answer on stdout, in the format asked for."""
+"""Runs a query, and writes its result to stdout in the requested format."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from unproxy.output import printable_chunks, without_formulas
-from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
+from unproxy.query.client import JSON_SETTINGS, READ_ONLY, Client, QueryRefused
 from unproxy.query.formats import Format, table
 
 TABLE_ROWS_MAX = 1_000
-READ_ONLY = {"readonly": "2"}
-"""A question changes nothing, whatever its user may do; 2 still lets it choose settings, such as the dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An answer that is small enough to be looked at."""
+    """The beginning of a result, which is small enough to be shown."""
 
     names: list[str]
     rows: list[list[object]]
     more: bool
-    """Whether the answer went on."""
+    """Whether the result has more rows."""
 
 
 def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
-    """Return the first rows of an answer, with the names of its columns."""
+    """Run a query; return the first `TABLE_ROWS_MAX` rows of the result. Raises QueryRefused, EngineAway."""
     output = "JSONCompactEachRowWithNames"
     lines = client.lines(text, output=output, settings={**READ_ONLY, **JSON_SETTINGS, **settings})
     try:
@@ -43,7 +41,10 @@ def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
 def show(
     client: Client, text: str, settings: Mapping[str, str], output: Format, width: int, *, raw_csv: bool = False
 ) -> None:
-    """Write the whole answer to stdout; `raw_csv` leaves cells that a spreadsheet would run as they are."""
+    """Run a query and write the result to stdout: all rows, but for a table only the first ones.
+
+    `width` is that of the table in characters. `raw_csv` keeps cells that a spreadsheet would take for formulas unchanged.
+    """
     if output is Format.TABLE:
         answer = ask(client, text, settings)
         lines, hidden = table(answer.names, answer.rows, width)
@@ -58,7 +59,7 @@ def show(
         iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
         written = client.chunks(text, output="JSONEachRow", settings={**READ_ONLY, **iso, **settings})
         made = printable_chunks(written)
-    # A reader may close the pipe early (`| head`): then the engine must not go on answering.
+    # If the reader closes the pipe early (`| head`), the query must end.
     with closing(written):
         for chunk in made:
             sys.stdout.buffer.write(chunk)
@@ -66,7 +67,7 @@ def show(
 
 
 def remarks(answer: Table, hidden: list[str]) -> list[str]:
-    """Return the remarks for a reader of the table."""
+    """Return remarks on a table: that it is empty, or which rows and columns are not shown."""
     notes = []
     if not answer.rows:
         notes.append("no rows")

@@ -1,9 +1,9 @@
 """A small client of ClickHouse's HTTP interface, for queries from the command line.
 
-Not clickhouse-connect, which takes half a second to import and sends five queries before the first of ours.
+It replaces clickhouse-connect, which takes half a second to import and sends five queries before the first own one.
 
-    QueryRefused(Failed)     the engine refused the query; the message is one readable line
-    EngineAway(Failed)       no server answers there
+    QueryRefused(Failed)     ClickHouse refused the query; the message is one readable line
+    EngineAway(Failed)       no server answers at the address
 """
 
 from __future__ import annotations
@@ -28,10 +28,16 @@ ERROR_CHARS_MAX = 300
 OF_DEVICE = (
     "(DeviceName IN ({device:String}, lower({device:String})) OR DeviceId IN ({device:String}, lower({device:String})))"
 )
-"""Rows of the device {device}: names are kept in lower case, people type them as they know them."""
+"""SQL condition for the rows of the device in the parameter `device`.
+
+Rows have names in lower case; users may type them in upper case.
+"""
 TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
-"""A time that is a parameter; its name goes in place of %s."""
+"""SQL expression of a time that is a parameter; the parameter's name replaces %s."""
 JSON_SETTINGS = {"output_format_json_quote_64bit_integers": "0"}
+
+READ_ONLY = {"readonly": "2"}
+"""A setting by which a query cannot change anything, whatever its user may do; 2 still allows settings, as the dialect."""
 
 _PREFIX = re.compile(
     r"^(?:Poco::Exception\. )?Code: \d+\. (?:DB::Exception: )?(?:Received from [^ ]+ )?(?:DB::Exception: )?"
@@ -48,7 +54,7 @@ _HINTS = {
 
 
 class QueryRefused(Failed):
-    """The engine refused the query; the message states why; `code` is ClickHouse's error code, 0 if it has none."""
+    """ClickHouse refused the query; the message states why. `code` is ClickHouse's error code, 0 if there is none."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -61,7 +67,7 @@ class EngineAway(Failed):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where to ask, and as whom."""
+    """A client of one server: its address, database and login. Each query has its own connection."""
 
     url: str
     database: str
@@ -71,7 +77,10 @@ class Client:
     ca_file: str = ""
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Return the rows of a query in SQL; `parameters` fill its {name:Type}."""
+        """Return the rows of a query in SQL; `parameters` are the values of its `{name:Type}`.
+
+        Raises QueryRefused, EngineAway, as all queries do.
+        """
         settings = {"date_time_output_format": "iso", **JSON_SETTINGS}
         lines = self.lines(sql, output="JSONEachRow", settings=settings, parameters=parameters)
         return [json.loads(line) for line in lines]
@@ -84,7 +93,7 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Iterator[bytes]:
-        """Yield the answer in one of ClickHouse's formats, line by line as it arrives."""
+        """Yield the result, in ClickHouse's format `output`, line by line as it arrives."""
         rest = b""
         for chunk in self.chunks(text, output=output, settings=settings, parameters=parameters):
             *whole, rest = (rest + chunk).split(b"\n")
@@ -100,8 +109,8 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Generator[bytes, None, None]:
-        """Yield the answer in chunks as it arrives."""
-        # The dialect goes last: an engine that sets them one by one must read the others in plain SQL.
+        """Yield the result, in ClickHouse's format `output`, in chunks as it arrives."""
+        # The dialect is the last setting: an engine that applies them one by one must read the others as plain SQL.
         query = {"default_format": output, **_parameters(parameters), **(settings or {})}
         if self.database:
             query["database"] = self.database
@@ -119,7 +128,7 @@ class Client:
             connection.close()
 
     def ping(self) -> None:
-        """Raise EngineAway if the server does not answer."""
+        """Raise EngineAway if no ClickHouse server answers."""
         connection = self._connection()
         try:
             self._ask(connection, "ping", "")
@@ -171,7 +180,7 @@ def _parameters(parameters: Mapping[str, object] | None) -> dict[str, str]:
 
 
 def readable(error: str) -> str:
-    """Return an engine's error as one readable line."""
+    """Return an error of ClickHouse as one readable line."""
     text = _SUFFIX.sub("", error.strip())
     text = _PREFIX.sub("", text)
     text = " ".join(_EXPECTED.sub("", text).split())
@@ -181,7 +190,7 @@ def readable(error: str) -> str:
 
 
 def of_settings(settings: Settings) -> Client:
-    """Return a client of the ClickHouse of these settings."""
+    """Return a client of the ClickHouse server of these settings."""
     clickhouse = settings.clickhouse
     return Client(
         clickhouse.url,

@@ -1,6 +1,6 @@
-"""Answer whether a device was seen, what is missing, and which of its connections are unresolved for which cause.
+"""The coverage of a device: by which sensors it was seen, which lines are missing, and why connections are unresolved.
 
-The sources are DeviceCoverage, SensorGaps and DeviceNetworkEvents.
+The sources are the tables DeviceCoverage, SensorGaps and DeviceNetworkEvents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unproxy.query.times import readable
 from unproxy.query.unresolved import QUESTION, Unresolved, unresolved
 
 QUIET: Micros = COVERAGE_SECS * MICROS
-"""A sensor quiet for less counts as present: its rows have no finer resolution."""
+"""Shortest silence, in microseconds, that shows: the rows of coverage have no finer resolution."""
 MINUTE: Micros = 60 * MICROS
 STRETCHES_SHOWN = 10
 NAME_CHARS_MAX = 60
@@ -29,7 +29,7 @@ Span = tuple[Micros, Micros]
 
 
 class Verdict(StrEnum):
-    """Whether something was seen."""
+    """Whether a device was seen by one sensor, or by all its sensors."""
 
     SEEN = "seen"
     PARTLY = "partly seen"
@@ -38,19 +38,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SensorPresence:
-    """One sensor of the device."""
+    """The presence of one sensor of the device."""
 
     dialect: str
     sensor: str
     stretches: Sequence[Span]
-    """Spans in which it reported without a long silence, within the requested time."""
+    """Spans, within the requested time, in which it reported without a silence of `QUIET` or more."""
     gaps: Sequence[Row]
+    """Its rows of SensorGaps in the requested time."""
     verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a device's presence."""
+    """The coverage of a device from `since` to `until`; `silences` are the rows of SensorGaps about the device."""
 
     device: str
     since: Micros
@@ -61,13 +62,13 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the device: what all its sensors agree on, else partly."""
+        """The verdict of the device: that of all its sensors if they agree, else partly; not seen without a sensor."""
         verdicts = {presence.verdict for presence in self.presences}
         return verdicts.pop() if len(verdicts) == 1 else Verdict.PARTLY if verdicts else Verdict.NOT
 
 
 def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | None:
-    """Return what the tables hold; None for an unknown device. A bound of 0 is the first, or the last, time of the device."""
+    """Return the coverage of a device; None if it is unknown. Bounds of 0 are the first and the last time of the device."""
     named = {"device": device}
     sensors = client.rows(_SENSORS, named)
     if not sensors:
@@ -75,7 +76,7 @@ def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | N
     bounds = since, until
     since = since or min(parse_micros(row["first"]) for row in sensors)
     until = until or max(parse_micros(row["last"]) for row in sensors)
-    # A connection may begin after the last line that the worker counted: without a time asked for, all of them are meant.
+    # A connection may begin after the last line that the coverage counts, so bounds of 0 do not limit the connections.
     begun = {"since": iso_micros(bounds[0]), "until": iso_micros(bounds[1] or LATEST)}
     asked = {
         **named,
@@ -97,7 +98,7 @@ def answer(
     gaps: Sequence[Row],
     connections: Iterable[Row] = (),
 ) -> Answer:
-    """Combine the tables' rows; `connections` are the unresolved ones, counted."""
+    """Return the coverage that the rows of the tables show; `connections` is the result of `QUESTION`."""
     spans_of: dict[tuple[str, str], list[Span]] = {(row["Dialect"], row["Sensor"]): [] for row in sensors}
     for row in coverage:
         spans = spans_of.setdefault((row["Dialect"], row["Sensor"]), [])
@@ -115,7 +116,7 @@ def answer(
 
 
 def stretches(spans: Iterable[Span]) -> list[Span]:
-    """Merge spans with less than five minutes between them."""
+    """Return the spans, sorted; spans with less than `QUIET` between them are merged."""
     joined: list[Span] = []
     for first, last in sorted(spans):
         if joined and first - joined[-1][1] < QUIET:
@@ -133,7 +134,7 @@ _COVERAGE = (
     f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {OF_DEVICE} "
     f"AND Bucket >= {TIME % 'before'} AND Bucket < {TIME % 'behind'}"
 )
-# A silence that lasts has no end yet. For lines without a time, the time when it was noticed is the nearest.
+# A silence that lasts has no ToTime yet. If lines have no time, the gap counts at the time of its detection.
 _GAPS = (
     f"SELECT * FROM SensorGaps WHERE {OF_DEVICE} AND coalesce(FromTime, DetectedAt) < {TIME % 'until'} "
     f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {TIME % 'since'}) "
@@ -142,7 +143,7 @@ _GAPS = (
 
 
 def lines(found: Answer) -> list[str]:
-    """Return the answer as lines of text."""
+    """Return the coverage as lines of text."""
     lines_ = [f"{found.device} from {_clock(found.since)} to {_clock(found.until)} (UTC): {found.verdict}"]
     names = [f"{presence.dialect} {presence.sensor}".rstrip() for presence in found.presences]
     width = min(max(map(len, names), default=0), NAME_CHARS_MAX)
@@ -159,7 +160,7 @@ def lines(found: Answer) -> list[str]:
 
 
 def gap_line(row: Row) -> str:
-    """Return a gap in words."""
+    """Return a row of SensorGaps as text."""
     place = f"between {_shown(row['FromTime'])} and {_shown(row['ToTime'])}"
     if row["Kind"] == GapKind.SILENCE:
         end = f"to {_shown(row['ToTime'])}" if row["ToTime"] else "on, it still is"
@@ -171,7 +172,7 @@ def gap_line(row: Row) -> str:
 
 
 def as_objects(found: Answer) -> list[dict[str, Any]]:
-    """Yield the answer as one object per sensor; facts about the device are in each."""
+    """Return the coverage as an object for JSON per sensor; each object repeats the facts about the device."""
     return [
         {
             "DeviceName": found.device,

@@ -1,4 +1,4 @@
-"""All that is known of one row, connection or alert, and how it was decided, in words."""
+"""The rows, verdicts and alerts about one row, connection or alert, and an explanation of how it was decided."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _OUTCOME = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the tables hold about one identity."""
+    """The rows of one connection, and its verdicts and alerts; or an alert and its verdicts."""
 
     connection: Sequence[Row]
     destinations: Sequence[Row]
@@ -55,7 +55,11 @@ class Known:
 
 
 def find(client: Client, identity: str) -> Known:
-    """Find all rows of a row, connection or alert by its ID or the beginning of it. Raises Fixable unless exactly one matches."""
+    """Return all rows about the connection or alert with this ID, or with an ID that begins so.
+
+    The RecordId of a row stands for its connection. Raises Fixable if the text is shorter than `PREFIX_CHARS_MIN`
+    characters, or unless it matches exactly one connection or alert.
+    """
     if len(identity) < PREFIX_CHARS_MIN:
         raise Fixable(f'"{identity}" is too short; give at least {PREFIX_CHARS_MIN} characters of an ID')
     asked = {"id": identity}
@@ -106,7 +110,7 @@ def _of_connection(client: Client, connection: str) -> Known:
 
 
 def decided(row: Row) -> str:
-    """Explain in a few sentences how the content of a row of DeviceNetworkEvents was decided."""
+    """Return a few sentences that explain how the destination and outcome of a row of DeviceNetworkEvents were decided."""
     sentences = []
     target = printable(row["DestinationHost"] or row["RemoteUrl"] or "no destination")
     if row["UnresolvedReason"]:
@@ -127,7 +131,7 @@ def decided(row: Row) -> str:
 
 
 def report(known: Known) -> Iterator[str]:
-    """Yield the findings as lines of text, section by section."""
+    """Yield the rows and explanations as lines of text, in sections."""
     for title, rows in (("Connection", known.connection), ("Destination", known.destinations)):
         for row in rows:
             yield from _section(f"{title} {row['RecordId']}", row)

@@ -1,4 +1,4 @@
-"""Rows on a terminal: plain columns that fit, the most informative first, escaped for the terminal."""
+"""Formats rows as a text table: the most informative columns that fit the width, escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 CELL_CHARS_MAX = 44
 CELL_CHARS_MIN = 19
 PIPE_CHARS = 100_000
-"""Width without a terminal: everything fits."""
+"""Width, in characters, if stdout is not a terminal: all columns fit."""
 SCREEN_CHARS_WITHOUT_TERMINAL = 140
+"""Width of output for people, in characters, if the terminal's width is unknown."""
 
 PREFERRED = (
     "Timestamp", "DeviceName", "InitiatingProcessFileName", "RemoteUrl", "Outcome", "RemoteIP", "RemotePort",
@@ -30,14 +31,14 @@ PREFERRED = (
     "DestinationDomain", "Count", "LastTime", "LocalIP", "LocalPort", "ProtectionMode", "Confidence",
     "DestinationHost", "DestinationPort", "ConnectionId", "RecordId",
 )  # fmt: skip
-"""The order in which columns of a wide row earn their place."""
+"""The columns to prefer if not all fit, in this order."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+Z?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+")
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """Output format of a query."""
 
     TABLE = "table"
     JSONL = "jsonl"
@@ -87,7 +88,7 @@ def csv_cell(value: object) -> str:
 
 
 def cell(value: object) -> str:
-    """Return a value as readable text."""
+    """Return the text of a value in a table, escaped for the terminal; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -105,7 +106,7 @@ def screen_width() -> int:
 
 
 def readable_width() -> int:
-    """Return the same, limited also for a file, for output that is meant for people."""
+    """Return the width for output that only people read: that of the terminal, else a fixed one, also for a file."""
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return shutil.get_terminal_size().columns if known else SCREEN_CHARS_WITHOUT_TERMINAL
 
@@ -131,7 +132,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[object]], width: int) ->
 
 
 def _wrapped(name: str, width: int) -> list[str]:
-    """Break a column's name between its words into lines."""
+    """Return a column's name, broken between its words into lines."""
     lines = [""]
     for word in _WORDS.findall(name):
         if lines[-1] and len(lines[-1]) + len(word) > width:
@@ -141,7 +142,7 @@ def _wrapped(name: str, width: int) -> list[str]:
 
 
 def _chosen(names: Sequence[str], sizes: dict[int, int], width: int) -> list[int]:
-    """Choose the columns that fit: preferred ones first, then in the table's order."""
+    """Return the columns that fit the width: first those of `PREFERRED`, then the others in the order of the table."""
     rank = {name: place for place, name in enumerate(PREFERRED)}
     chosen: list[int] = []
     left = width + 2
@@ -153,7 +154,7 @@ def _chosen(names: Sequence[str], sizes: dict[int, int], width: int) -> list[int
 
 
 def _lines(heads: dict[int, list[str]], sizes: dict[int, int], cells: list[list[str]]) -> list[str]:
-    """Yield heads, a rule and the rows, for the columns that have heads."""
+    """Return the lines of a table with the columns in `heads`: the heads, a rule and the rows."""
     height = max((len(head) for head in heads.values()), default=0)
     tops = {at: [""] * (height - len(head)) + head for at, head in heads.items()}
     lines = ["  ".join(tops[at][level].ljust(sizes[at]) for at in heads).rstrip() for level in range(height)]

@@ -11,11 +11,11 @@ from typing import Any
 
 from hunting import catalog
 from hunting.kql.errors import KqlError
-from hunting.kql.translation import Result, Table, translate
+from hunting.kql.protocols import Table
+from hunting.kql.translation import Result, translate
 from hunting.kql.types import Type
 from unproxy.errors import Failed, Fixable
-from unproxy.query.answer import READ_ONLY
-from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
+from unproxy.query.client import JSON_SETTINGS, READ_ONLY, Client, QueryRefused
 
 EXTERNAL_BYTES_MAX = 64 * 1024 * 1024
 """Largest file that stands in for an address of externaldata."""
@@ -30,10 +30,10 @@ MEMORY_LIMIT_EXCEEDED = 241
 class Limits:
     """What one hunt may cost."""
 
-    secs: int = 120
+    secs: int = 60
     rows: int = 100_000
     """Rows of the result; 0 for all of them."""
-    memory_mb: int = 4_096
+    memory_mb: int = 4_000
 
     def settings(self) -> dict[str, str]:
         """Return them as ClickHouse's settings, with those that make a hunt read only."""
@@ -43,7 +43,6 @@ class Limits:
             "max_memory_usage": str(self.memory_mb * 1_000_000),
             "max_ast_elements": "500000",
             "max_expanded_ast_elements": "5000000",
-            "max_query_size": "4000000",
             "join_use_nulls": "0",
             "max_subquery_depth": "1000",
             "date_time_output_format": "iso",

@@ -1,4 +1,4 @@
-"""Rejects in the table: how many of which kind, since when, and one of each."""
+"""Rejects in the table, by reason and dialect: their number, first and latest time, and an example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rejects are asked for; empty for any."""
+    """A selection of rejects; an empty field selects all. `limit` is the number of groups by reason and dialect."""
 
     reason: str = ""
     dialect: str = ""
@@ -38,7 +38,7 @@ _CONDITIONS = {
 
 
 def stored(client: Client, wanted: Selection) -> Sequence[Row]:
-    """Return a row per reason and dialect, the most frequent first, with the latest reject as its example."""
+    """Return a row for each reason and dialect, the most frequent first, with the latest reject as an example."""
     asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
     conditions = " AND ".join(_CONDITIONS[name] for name in asked) or "1"
     latest = (
@@ -54,7 +54,7 @@ def stored(client: Client, wanted: Selection) -> Sequence[Row]:
 
 
 def kinds(client: Client) -> str:
-    """Return which dialects and devices have rejects, in words; "" if there are none."""
+    """Return a text that lists the dialects and devices with rejects; "" if there are no rejects."""
     (row,) = client.rows(
         f"SELECT groupUniqArray({NAMES_SHOWN})(Dialect) AS dialects, groupUniqArray({NAMES_SHOWN})(Device) AS devices "
         "FROM Rejects"
@@ -80,7 +80,7 @@ def _readable(row: Row) -> Row:
 
 
 def lines(row: Row) -> list[str]:
-    """Return one kind of reject as text: number, time, the error of one of them, and its beginning."""
+    """Return a row of `stored` as lines of text: number, times, and the error and the beginning of the example."""
     count, devices = row["Count"], row["Devices"]
     return [
         f"{printable(row['Reason'])}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"

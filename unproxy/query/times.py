@@ -1,7 +1,4 @@
-"""Times as people give them on the command line: ISO 8601, only the day, only the time of day, or how long ago (1h, -1h).
-
-UTC where no zone is given.
-"""
+"""Times on the command line: ISO 8601, only the day, only the time of day, or how long ago (1h, -1h); UTC if no zone is given."""
 
 from __future__ import annotations
 
@@ -13,13 +10,20 @@ from schemas.events import Micros
 
 DAY: Micros = 86_400 * MICROS
 OVER_MIDNIGHT_MAX = timedelta(hours=12)
-"""From 23:50 to 00:10 goes over midnight; from 20:00 to 19:00 two times were swapped."""
+"""Longest span between two times of day that is taken to pass midnight.
+
+23:50 to 00:10 passes midnight; 20:00 to 19:00 are two swapped times.
+"""
 _AGO = re.compile(r"-?(\d{1,6})([smhdw])")
 _UNIT_SECS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
-    """Parse a time; a time of day is the latest one, or that of the day of another time. Raises ValueError."""
+    """Return a time in microseconds since 1970. Raises ValueError.
+
+    A time of day means its latest occurrence before `now`. If the time `after` is given, which the result should follow, it
+    means that time on the day of `after`, or on the next day if the span passes midnight (`OVER_MIDNIGHT_MAX`).
+    """
     if ago := _AGO.fullmatch(text):
         secs = int(ago[1]) * _UNIT_SECS[ago[2]]
         try:
@@ -57,12 +61,12 @@ def end_of_day(day: str) -> datetime:
 
 
 def readable(time: object, chars: int = 23) -> str:
-    """Return a time of a row for people, cut to milliseconds or to fewer characters."""
+    """Return a row's time as text for people, cut to `chars` characters; the default is milliseconds."""
     return str(time).replace("T", " ").removesuffix("Z")[:chars]
 
 
 def is_day(text: str) -> bool:
-    """Return whether it is a day without a time."""
+    """Return whether the text is a day without a time."""
     try:
         date.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Why a connection stays unresolved, and which sensor or setting would resolve the next one."""
+"""Why connections are unresolved, and which sensor or setting would resolve further ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMOTES_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A reason in words, and what to do about it."""
+    """The cause of unresolved connections as text, and its remedy."""
 
     why: str
     remedy: str
@@ -63,11 +63,14 @@ UNKNOWN_REMOTE = Cause(
     "no HTTP-level event was seen by then, so nothing shows whether the remote end is a proxy or a server",
     f"{_HTTP_LEVEL}; where protection is on and its sensor does not report the mode, set `protection.modes`",
 )
-"""`protection_off` of a connection to an address that is not known as a proxy."""
+"""Cause of the reason `protection_off` if the remote address is not known as a proxy."""
 
 
 def cause_of(reason: str, *, proxied: bool) -> Cause:
-    """Explain a reason; `proxied` where the remote end is known as a proxy. A newer version's reason stands for itself."""
+    """Return the cause of a reason; `proxied` if the remote address is known as a proxy.
+
+    An unknown reason, of a newer version, is its own description.
+    """
     if reason == UnresolvedReason.PROTECTION_OFF and not proxied:
         return UNKNOWN_REMOTE
     return CAUSES.get(reason) or Cause(reason, "see docs/reference/rows.md of the version that wrote the row")
@@ -75,27 +78,27 @@ def cause_of(reason: str, *, proxied: bool) -> Cause:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """Connections of a device that share a cause."""
+    """The number of a device's connections that are unresolved for the same cause."""
 
     reason: str
     proxied: bool
     connections: int
     remotes: tuple[str, ...]
-    """Their most frequent remote ends."""
+    """Their most frequent remote addresses and ports."""
 
     @property
     def cause(self) -> Cause:
-        """Why, and what to do."""
+        """The cause and its remedy."""
         return cause_of(self.reason, proxied=self.proxied)
 
     def in_words(self) -> str:
-        """Return it as one line of text."""
+        """Return the count, the cause and the remedy as one line of text."""
         noun = "connection" if self.connections == 1 else "connections"
         to = ", ".join(self.remotes)
         return f"{self.connections:,} {noun} unresolved: {self.cause.why}; {self.cause.remedy} (most to {to})"
 
     def as_object(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the count, the cause and the remedy as an object for JSON."""
         words = {"Why": self.cause.why, "Remedy": self.cause.remedy}
         return {"Reason": self.reason, "Connections": self.connections, "Remotes": list(self.remotes), **words}
 
@@ -107,11 +110,11 @@ QUESTION = (
     f"AND UnresolvedReason != '' AND Timestamp >= {TIME % 'since'} AND Timestamp < {TIME % 'until'} "
     "GROUP BY UnresolvedReason, proxied ORDER BY connections DESC, UnresolvedReason, proxied"
 )
-"""Counts a device's unresolved connections by cause; parameters `device`, `since`, `until`."""
+"""SQL query that counts a device's unresolved connections by cause; its parameters are `device`, `since` and `until`."""
 
 
 def unresolved(rows: Iterable[Mapping[str, Any]]) -> list[Unresolved]:
-    """Read the answer to `QUESTION`."""
+    """Return the rows of the result of `QUESTION` as objects."""
     return [
         Unresolved(row["UnresolvedReason"], bool(row["proxied"]), row["connections"], tuple(row["remotes"]))
         for row in rows

@@ -8,7 +8,7 @@
 
 Without rows and without `by`, counts, sums, `stdev` and `variance` are 0, sets, lists and bags are empty arrays, everything
 else is null (learn.microsoft.com/kusto/query/summarize-operator, "Default values of aggregations"). `stdev` and `variance` of
-one value are 0: the documentation does not say.
+one value are 0: the documentation leaves it open.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _percentiles_array(arguments: Sequence[Value], span: Span, condition: str) -
 
 
 def _weighted_percentile(arguments: Sequence[Value], span: Span, condition: str) -> Value:
-    """Return percentilew(value, weight, percentile): each value counts as often as its weight says."""
+    """Return percentilew(value, weight, percentile): each value counts as often as its weight."""
     value, weight, share = arguments
     _sorted_values(value, condition, span)
     _rank(share.constant, span)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.literals import as_json
+from hunting.kql.protocols import Tables
 from hunting.kql.scalar import comparisons, dynamics, functions, numbers, terms
 from hunting.kql.scope import Function, Relation, Scope, near
 from hunting.kql.syntax import (
@@ -41,19 +42,6 @@ from hunting.kql.values import (
 
 FUNCTION_DEPTH_MAX = 20
 """How deep functions of the query may call each other."""
-
-
-class Tables(Protocol):
-    """What the binder of scalars needs to know of tables."""
-
-    now: int
-    """The time of the query, microseconds since 1970: `now()` is the same everywhere in it."""
-
-    def relation(self, query: Query, scope: Scope) -> Relation:
-        """Return the table of a query."""
-
-    def table(self, name: str, scope: Scope) -> Relation | None:
-        """Return a variable or a table of the database, None if there is none."""
 
 
 class AggregateBinder(Protocol):

@@ -257,10 +257,8 @@ def _chosen(values: Sequence[Value]) -> str:
 def _divided(values: Sequence[Value]) -> str:
     """Return array_split(array, indexes): the parts between the indexes; negative ones count from the end."""
     items = elements(values[0])
-    if values[1].type is DYNAMIC:
-        cuts = f"JSONExtract({values[1].sql}, 'Array(Int64)')"
-    else:
-        cuts = f"[toInt64({values[1].sql})]"
+    at = values[1].sql
+    cuts = f"JSONExtract({at}, 'Array(Int64)')" if values[1].type is DYNAMIC else f"[toInt64({at})]"
     size = f"toInt64(length({items}))"
     cuts = f"arrayMap(c -> least(if(c < 0, greatest(c + {size}, 0), c), {size}), {cuts})"
     starts, ends = f"arrayPushFront({cuts}, 0)", f"arrayPushBack({cuts}, {size})"

@@ -15,7 +15,7 @@ from hunting.kql.types import Type
 from hunting.kql.values import Value, constant, converted, to_dynamic, to_text
 
 if TYPE_CHECKING:
-    from hunting.kql.scalar.binder import Scalars
+    from hunting.kql.protocols import Binder
 
 SIGNATURES: dict[str, Signature] = {
     **texts.FUNCTIONS, **times.FUNCTIONS, **numbers.FUNCTIONS, **dynamics.FUNCTIONS, **network.FUNCTIONS,
@@ -80,7 +80,7 @@ def known() -> list[str]:
     )
 
 
-def _now(scalars: Scalars, node: Call) -> Value:
+def _now(scalars: Binder, node: Call) -> Value:
     """Return now([offset]) or ago(timespan)."""
     micros = scalars.tables.now
     if not node.arguments:
@@ -94,7 +94,7 @@ def _now(scalars: Scalars, node: Call) -> Value:
     return numbers.arithmetic("-" if sign < 0 else "+", constant(Type.DATETIME, micros), span, node.span)
 
 
-def _toscalar(scalars: Scalars, node: Call) -> Value:
+def _toscalar(scalars: Binder, node: Call) -> Value:
     argument = node.arguments[0].value if len(node.arguments) == 1 else None
     if argument is None:
         raise KqlError("`toscalar` takes one query", node.span)
@@ -104,7 +104,7 @@ def _toscalar(scalars: Scalars, node: Call) -> Value:
     return scalars.bind(argument) if isinstance(argument, SubQuery) else scalars.first_value(relation, node.span)
 
 
-def _extract(scalars: Scalars, node: Call) -> Value:
+def _extract(scalars: Binder, node: Call) -> Value:
     """Return extract(pattern, group, text[, typeof(type)])."""
     arguments = [argument.value for argument in node.arguments]
     type_ = arguments[-1].type if len(arguments) == 4 and isinstance(arguments[-1], TypeOf) else Type.STRING
@@ -115,7 +115,7 @@ def _extract(scalars: Scalars, node: Call) -> Value:
     return converted(found, type_, node.span)
 
 
-def _json_path(scalars: Scalars, node: Call) -> Value:
+def _json_path(scalars: Binder, node: Call) -> Value:
     arguments = [argument.value for argument in node.arguments]
     type_ = arguments[-1].type if len(arguments) == 3 and isinstance(arguments[-1], TypeOf) else Type.STRING
     values = [scalars.bind(argument) for argument in arguments[:2]]
@@ -125,7 +125,7 @@ def _json_path(scalars: Scalars, node: Call) -> Value:
     return converted(found, type_, node.span)
 
 
-def _column_if_exists(scalars: Scalars, node: Call) -> Value:
+def _column_if_exists(scalars: Binder, node: Call) -> Value:
     if len(node.arguments) != 2 or not isinstance(node.arguments[0].value, Literal):
         raise KqlError("`column_ifexists` takes the name of a column in quotes and a default", node.span)
     name = str(node.arguments[0].value.value)
@@ -133,7 +133,7 @@ def _column_if_exists(scalars: Scalars, node: Call) -> Value:
     return found if found is not None else scalars.bind(node.arguments[1].value).called(name)
 
 
-def _ingestion_time(scalars: Scalars, node: Call) -> Value:
+def _ingestion_time(scalars: Binder, node: Call) -> Value:
     """Rows have no time of ingestion here; the event's time is the nearest that hunts can mean."""
     for name in ("TimeGenerated", "Timestamp"):
         if name in scalars.scope.columns:
@@ -141,7 +141,7 @@ def _ingestion_time(scalars: Scalars, node: Call) -> Value:
     raise KqlError("`ingestion_time` needs a column Timestamp or TimeGenerated", node.span)
 
 
-def _pack_all(scalars: Scalars, node: Call) -> Value:
+def _pack_all(scalars: Binder, node: Call) -> Value:
     """Return a bag of all columns; pack_all(true) leaves out null and empty ones."""
     skips = bool(node.arguments) and scalars.bind(node.arguments[0].value).constant is True
     pairs = [(constant(Type.STRING, name), value) for name, value in scalars.scope.columns.items()]
@@ -157,20 +157,20 @@ def _pack_all(scalars: Scalars, node: Call) -> Value:
     return Value(sql, Type.DYNAMIC, False)
 
 
-def _window(scalars: Scalars, node: Call) -> Value:
+def _window(scalars: Binder, node: Call) -> Value:
     from hunting.kql.scalar import windows
 
     return windows.call(scalars, node)
 
 
-def _geo(scalars: Scalars, node: Call) -> Value:
+def _geo(scalars: Binder, node: Call) -> Value:
     """There are no geographic data here: the answer is an empty bag, as Kusto's for an unknown address."""
     for argument in node.arguments:
         scalars.bind(argument.value)
     return constant(Type.DYNAMIC, {})
 
 
-def _bin_at(scalars: Scalars, node: Call) -> Value:
+def _bin_at(scalars: Binder, node: Call) -> Value:
     """Return bin_at(value, size, fixed point): the value rounded down to a multiple of the size from the fixed point."""
     if len(node.arguments) != 3:
         raise KqlError("`bin_at` takes a value, a size and a fixed point", node.span)
@@ -189,10 +189,12 @@ def _column_name(node: Call) -> str:
     return argument.text if isinstance(argument, Name) else ""
 
 
-SPECIAL: dict[str, Callable[[Scalars, Call], Value]] = {
+SPECIAL: dict[str, Callable[[Binder, Call], Value]] = {
     "now": _now, "ago": _now, "toscalar": _toscalar, "extract": _extract, "extract_json": _json_path,
     "extractjson": _json_path, "column_ifexists": _column_if_exists, "columnifexists": _column_if_exists,
     "ingestion_time": _ingestion_time, "pack_all": _pack_all, "bin_at": _bin_at,
     "geo_info_from_ip_address": _geo,
-    **dict.fromkeys(("prev", "next", "row_number", "row_cumsum", "row_rank_dense", "row_rank_min", "row_window_session"), _window),
+    **dict.fromkeys(
+        ("prev", "next", "row_number", "row_cumsum", "row_rank_dense", "row_rank_min", "row_window_session"), _window
+    ),
 }  # fmt: skip

@@ -132,7 +132,8 @@ def _bytes(values: Sequence[Value]) -> str:
     if len(values) > 2:
         powers = {"Bytes": 0, "KB": 1, "MB": 2, "GB": 3, "TB": 4, "PB": 5}
         unit = str(values[2].constant)
-        return f"concat(toString(round({size} / pow(1024, {powers.get(unit, 0)}), {places})), ' {unit if unit in powers else 'Bytes'}')"
+        unit = unit if unit in powers else "Bytes"
+        return f"concat(toString(round({size} / pow(1024, {powers[unit]}), {places})), ' {unit}')"
     power = f"least(if({size} = 0, 0, toInt32(floor(log2(abs(toFloat64({size}))) / 10))), 5)"
     units = "['Bytes', 'KB', 'MB', 'GB', 'TB', 'PB']"
     return f"concat(toString(round({size} / pow(1024, {power}), {places})), ' ', arrayElement({units}, {power} + 1))"

@@ -23,7 +23,7 @@ REPEATED_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A function. `result` is a type; `nullable` says that it may be null though no argument is."""
+    """A function. `result` is a type; `nullable`: it may be null though no argument is."""
 
     result: Type | Callable[[Sequence[Value]], Type]
     parameters: str

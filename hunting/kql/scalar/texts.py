@@ -78,7 +78,8 @@ def _index_of(values: Sequence[Value]) -> str:
     length = values[3].sql
     part = f"if({length} < 0, substringUTF8({text}, {start} + 1), substringUTF8({text}, {start} + 1, {length}))"
     occurrence = values[4].sql if len(values) > 4 else "1"
-    places = f"arrayFilter(i -> substringUTF8(part, i + 1, lengthUTF8({needle})) = {needle}, range(toUInt64(lengthUTF8(part) + 1)))"
+    starts = "range(toUInt64(lengthUTF8(part) + 1))"
+    places = f"arrayFilter(i -> substringUTF8(part, i + 1, lengthUTF8({needle})) = {needle}, {starts})"
     place = f"arrayElement(arrayMap(i -> toInt64(i) + {start}, {places}), {occurrence})"
     return f"arrayElement(arrayMap(part -> if(length({places}) >= {occurrence}, {place}, -1), [{part}]), 1)"
 

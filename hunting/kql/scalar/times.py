@@ -86,8 +86,8 @@ def _start(unit: str, offset_function: str, *, end: bool = False) -> Signature:
 
 
 _FORMATS = {
-    "yyyy": "%Y", "yy": "%y", "y": "%y", "MM": "%m", "M": "%c", "dd": "%d", "d": "%e", "HH": "%H", "H": "%k", "hh": "%h", "h": "%l",
-    "mm": "%i", "m": "%i", "ss": "%S", "s": "%S", "tt": "%p",
+    "yyyy": "%Y", "yy": "%y", "y": "%y", "MM": "%m", "M": "%c", "dd": "%d", "d": "%e", "HH": "%H", "H": "%k",
+    "hh": "%h", "h": "%l", "mm": "%i", "m": "%i", "ss": "%S", "s": "%S", "tt": "%p",
 }  # fmt: skip
 _FORMAT_WORDS = re.compile(r"y+|M+|d+|H+|h+|m+|s+|f+|F+|t+|.", re.DOTALL)
 

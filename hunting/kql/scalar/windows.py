@@ -12,11 +12,11 @@ from hunting.kql.types import NEVER_NULL, NUMBERS, Type
 from hunting.kql.values import Value, identifier
 
 if TYPE_CHECKING:
-    from hunting.kql.scalar.binder import Scalars
+    from hunting.kql.protocols import Binder
     from hunting.kql.syntax import Call
 
 
-def order_of(scalars: Scalars, node: Call) -> str:
+def order_of(scalars: Binder, node: Call) -> str:
     """Return ORDER BY of the window. Raises KqlError where the rows have no order."""
     relation = scalars.scope.relation
     if relation is None or not (relation.order or relation.serialized):
@@ -31,7 +31,7 @@ def order_of(scalars: Scalars, node: Call) -> str:
     )
 
 
-def call(scalars: Scalars, node: Call) -> Value:
+def call(scalars: Binder, node: Call) -> Value:
     """Return a window function."""
     order = order_of(scalars, node)
     arguments = [scalars.bind(argument.value) for argument in node.arguments]

@@ -18,7 +18,7 @@ from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, converted, identifier
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 
 def expand(translation: Translation, node: s.MvExpand, relation: Relation, scope: Scope) -> Relation:

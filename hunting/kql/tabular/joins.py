@@ -24,7 +24,7 @@ from hunting.kql.types import NEVER_NULL, Type
 from hunting.kql.values import Value, identifier
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 _SQL = {
     "innerunique": "INNER JOIN", "inner": "INNER JOIN", "leftouter": "LEFT JOIN", "rightouter": "RIGHT JOIN",

@@ -22,7 +22,7 @@ from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, as_column, identifier, text_literal
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 Binder = Callable[["Translation", Any, Relation, Scope], Relation]
 """Returns the table after an operator."""
@@ -307,7 +307,7 @@ def _serialize(translation: Translation, node: s.Serialize, relation: Relation, 
     return extended(translation, node.values, relation, scope, node.span) if node.values else relation
 
 
-def _search(translation: Translation, node: s.SearchIn, relation: Relation, scope: Scope) -> Relation:
+def _search(translation: Translation, node: s.PipedSearch, relation: Relation, scope: Scope) -> Relation:
     return sources.searched_input(translation, node.search, relation, scope)
 
 
@@ -372,7 +372,7 @@ _BY_PARTITION = (
 _BINDERS: dict[type, Binder] = {
     s.Where: _where, s.Extend: _extend, s.Project: _project, s.Distinct: _distinct, s.ProjectNames: _project_names,
     s.Rename: _rename, s.Sort: _sort, s.Take: _take, s.Sample: _sample, s.Count: _count, s.UnionWith: _union,
-    s.Serialize: _serialize, s.SearchIn: _search, s.GetSchema: _get_schema, s.Invoke: _invoke, s.Partition: _partition,
+    s.Serialize: _serialize, s.PipedSearch: _search, s.GetSchema: _get_schema, s.Invoke: _invoke, s.Partition: _partition,
     s.Summarize: summaries.summarize, s.TopNested: summaries.top_nested, s.Join: joins.join, s.MvExpand: arrays.expand,
     s.MvApply: arrays.apply, s.Parse: parsing.parse, s.ParseKv: parsing.parse_kv, s.Evaluate: plugins.evaluate,
     s.MakeSeries: series.make_series, s.Scan: _unsupported,

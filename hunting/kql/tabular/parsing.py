@@ -20,7 +20,7 @@ from hunting.kql.types import NEVER_NULL, NUMBERS, Type
 from hunting.kql.values import Value, converted, identifier, text_literal, to_text
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 _WHOLE, _REAL = r"[+-]?\d+", r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _FLAGS = "imsU"

@@ -22,7 +22,7 @@ from hunting.kql.values import Value, constant, converted, identifier, text_lite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 
 def evaluate(translation: Translation, node: s.Evaluate, relation: Relation, scope: Scope) -> Relation:

@@ -17,7 +17,7 @@ from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, as_column, identifier, to_dynamic
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 POINTS_MAX = 1_048_576
 

@@ -19,7 +19,7 @@ from hunting.kql.types import CLICKHOUSE, NEVER_NULL, Type, of_clickhouse, store
 from hunting.kql.values import as_column, constant, converted, identifier, text_literal
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Table, Translation
+    from hunting.kql.protocols import Table, Translation
 
 EXTERNAL_ROWS_MAX = 100_000
 """Rows of one externaldata; they are written into the SQL."""

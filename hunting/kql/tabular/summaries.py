@@ -12,10 +12,10 @@ from hunting.kql.scalar.aggregates import MULTIPLE, ROW_NUMBER, Aggregates, perc
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Order, Relation, Scope, unused
 from hunting.kql.types import NEVER_NULL, Type
-from hunting.kql.values import Value, as_column, identifier
+from hunting.kql.values import Value, as_column, converted, identifier
 
 if TYPE_CHECKING:
-    from hunting.kql.translation import Translation
+    from hunting.kql.protocols import Translation
 
 
 @dataclass(slots=True)
@@ -202,11 +202,33 @@ def top_nested(translation: Translation, node: s.TopNested, relation: Relation, 
     measures: list[Column] = []
     current: Relation | None = None
     for number, level in enumerate(node.levels):
-        if level.others is not None:
-            raise KqlError("`with others` is not supported", level.others.span)
+        if level.others is not None and len(node.levels) > 1:
+            raise KqlError("`with others` is supported with one level only", level.others.span)
         current = _level(translation, level, relation, scope, keys, measures, current, number, node.span)
     assert current is not None
+    if node.levels[0].others is not None:
+        return _with_others(translation, node.levels[0], relation, scope, current, node.span)
     return current
+
+
+def _with_others(
+    translation: Translation, level: s.TopLevel, relation: Relation, scope: Scope, top: Relation, span: Span
+) -> Relation:
+    """Return the top rows and one row for the records of all other values."""
+    assert level.others is not None
+    key, measure = top.columns
+    value = Scalars(translation, scope.over(relation)).bind(level.by.value)
+    name = converted(Scalars(translation, scope.without_columns()).bind(level.others), key.type, level.others.span)
+    others = Scalars(translation, scope.over(relation), Aggregates()).bind(level.order.value)
+    kept = f"(SELECT groupArray(tuple(0, u.{identifier(key.name)})) FROM {top.source} AS u)"
+    rest = f"NOT has({kept}, tuple(0, {as_column(value)}))"
+    cells = [f"{name.sql} AS {identifier(key.name)}", f"{as_column(others)} AS {identifier(measure.name)}"]
+    body = (
+        f"SELECT {key.value().sql}, {measure.value().sql} FROM {top.source} AS t\n  UNION ALL\n"
+        f"  SELECT {', '.join(cells)} FROM {relation.source} AS t WHERE {rest} HAVING count() > 0"
+    )
+    columns = (replace(key, nullable=key.nullable or name.nullable), measure)
+    return translation.cte(body, Relation("", columns, weight=top.weight * 2 + relation.weight), span)
 
 
 def _level(

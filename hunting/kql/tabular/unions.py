@@ -13,8 +13,8 @@ from hunting.kql.types import NEVER_NULL, Type, stored
 from hunting.kql.values import constant, identifier, text_literal
 
 if TYPE_CHECKING:
+    from hunting.kql.protocols import Translation
     from hunting.kql.syntax import Union
-    from hunting.kql.translation import Translation
 
 
 def combined(translation: Translation, parts: Sequence[tuple[str, Relation]], node: Union) -> Relation:

@@ -30,7 +30,7 @@ ENTRIES_MAX = 1_000_000
 """Maximum number of entries, some 400 bytes each in memory. Further lines are logged as unusable."""
 FILE_BYTES_MAX = 64 * 1024 * 1024
 REPORTED_MAX = 20
-"""Unusable lines that are logged one by one; the log gives only the number of all when there are more."""
+"""Maximum number of unusable lines that are logged one by one. If there are more, their total number is logged as well."""
 _WORDS_MAX = 200
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -136,7 +136,7 @@ def _add(entries: dict[_Key, tuple[Entry, ...]], key: _Key, entry: Entry) -> Non
 
 
 def list_file(path: Path) -> Watched[Listed]:
-    """Load the list from a file and reload it when the file changes. Raises Unreadable when the file is unreadable now."""
+    """Load the list from a file and reload it when the file changes. Raises Unreadable if the first load fails."""
     return Watched(path, _read, FILE_BYTES_MAX)
 
 

@@ -89,7 +89,7 @@ class _End(NamedTuple):
     until: Micros
     """Until then packets with its ports belong to this connection."""
     is_destroyed: bool
-    """False: only its packets are dropped."""
+    """False if it could not be destroyed, so that only its packets are dropped."""
     reset: int | None = None
     """The acknowledgement number of its reset; None before the reset is seen."""
 
@@ -122,8 +122,8 @@ class Enforcer:
     ) -> None:
         """Create an enforcer that reports events of `device` to `emit`.
 
-        `block_unreadable` also stops unreadable requests. It stops bytes that are no request only at `named` proxies: any process
-        can cause an address to be learnt as a proxy, but must not get other processes' connections to it stopped.
+        `block_unreadable` also stops unreadable requests. Bytes that are no request are stopped only on connections to `named`
+        proxies: any process can cause an address to be learnt as a proxy, which must not stop other processes' connections to it.
         """
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
         self._block_unreadable, self._named = block_unreadable, named
@@ -140,7 +140,7 @@ class Enforcer:
         """Listed requests that should have been stopped but were not, or not provably."""
 
     def enters(self, mode: ProtectionMode, at: Micros) -> None:
-        """Set the mode in effect and report it if it changed."""
+        """Set the mode in effect, and report it if it differs from the previous one."""
         before, self.mode = self.mode, mode
         if mode is not ProtectionMode.BLOCK:
             with self._lock:
@@ -149,7 +149,7 @@ class Enforcer:
             self._emit(_ENCODE(Mode(self._device, iso_micros(at), mode, before)))
 
     def saw(self, at: Micros, request: HttpEvent) -> bool:
-        """Handle a request seen by the capture; return whether it should have been stopped before."""
+        """Handle a request seen by the capture; return whether it was to be blocked and has therefore bypassed inline."""
         mode = self.mode
         if mode is None or mode is ProtectionMode.OFF or request.kind not in DECIDED_KINDS:
             return False
@@ -192,7 +192,7 @@ class Enforcer:
             return (request.flow_id, request.tx) in self._stopped
 
     def reset(self, packet: Packet) -> None:
-        """Handle a client's packet: if it is the reset of a destroyed connection, decide on the waiting requests."""
+        """Handle a client's packet. If it is the reset of a destroyed connection, decide on the requests that wait for it."""
         if packet.flags & (RST | ACK) != RST | ACK:
             return
         flow = _flow_of(packet)
@@ -205,7 +205,7 @@ class Enforcer:
             self._decide(one, packet.ack)
 
     def advance(self, now: Micros) -> None:
-        """Advance the time: requests whose reset is overdue are unproven."""
+        """Advance the time: report the requests whose reset is overdue as unproven."""
         overdue: list[_Awaited] = []
         with self._lock:
             for flow, awaited in list(self._awaited.items()):
@@ -217,7 +217,7 @@ class Enforcer:
             self._decide(one, None)
 
     def finish(self) -> None:
-        """Handle the end of input: all waiting requests are unproven."""
+        """Handle the end of input: report all waiting requests as unproven."""
         with self._lock:
             left = [one for awaited in self._awaited.values() for one in awaited]
             self._awaited.clear()
@@ -225,7 +225,7 @@ class Enforcer:
             self._decide(one, None)
 
     def held_back(self, requests: Iterable[HttpEvent]) -> None:
-        """Report the other requests of a dropped packet, which the capture does not see."""
+        """Report the other requests of a packet that was dropped because of one request. The capture does not see them."""
         for one in requests:
             self._emit(
                 _ENCODE(
@@ -267,7 +267,7 @@ class Enforcer:
         return flow[2:] in self._named or ("", flow[3]) in self._named
 
     def _is_marked(self, request: HttpEvent) -> bool:
-        """Return whether a tunnel's TLS name repeats the host of its CONNECT; record the host of a CONNECT."""
+        """Return whether a TLS name repeats the host of its tunnel's audited CONNECT. For a CONNECT, remember its host."""
         if request.kind is Kind.TLS:
             return self._marked.get(request.flow_id) == request.host
         if request.method == "CONNECT":

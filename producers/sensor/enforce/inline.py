@@ -176,8 +176,11 @@ class Gate:
         self._thread.start()
 
     def close(self) -> None:
-        """Decide on the available packets and end. Remove the rules first; otherwise TCP retransmits packets that arrive now."""
-        with suppress(BlockingIOError):  # asked often enough
+        """Decide on the available packets, end the thread and close the queue.
+
+        Remove the rules first: packets that still arrive would be dropped, and TCP would have to retransmit them.
+        """
+        with suppress(BlockingIOError):  # the pipe is full, so a stop was requested already
             os.write(self._wake_write, b".")
         self._thread.join()
         self.queue.close()

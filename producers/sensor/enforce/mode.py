@@ -1,4 +1,4 @@
-"""The mode in effect: reloads of list and mode file, and setup and removal of rules and gate."""
+"""The protection mode in effect: reloads of deny list and mode file, and setup and removal of rules and gate."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ from schemas.events import Micros, ProtectionMode
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 1.0
-"""Interval between two checks of the list and the mode file."""
+"""Interval between two checks of the deny list and the mode file."""
 AGAIN_SECS = 30.0
 """Delay before a retry of inline after it failed, was bypassed, or was unavailable."""
 MODE_FILE_BYTES_MAX = 64
 
 
 class Enforcement:
-    """The manager of the mode, list, mode file, rules and gate; a context manager that enforces the mode inside its block.
+    """The manager of the mode in effect, the deny list and mode file, and the rules and gate of inline blocking.
 
-    A thread checks them every second. At the end everything is removed from the kernel.
+    As a context manager, it enforces the mode inside its block, and removes everything from the kernel at the end. A thread
+    checks the files, the proxies and the gate every second.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Enforcement:
         is_proxied: Callable[[HttpEvent], bool] | None = None,
         block_unreadable: bool = False,
     ) -> None:
-        """Read list and mode file. Raises SensorError.
+        """Read the deny list and the mode file. Raises SensorError if one of them cannot be read.
 
         `mode` applies without a mode file. `events` creates a separate HTTP level for held packets, and returns its `packet`.
         With `is_proxied`, which returns whether a request is to a proxy, packets to all addresses are held. Several threads
@@ -95,7 +96,7 @@ class Enforcement:
 
     @property
     def inline(self) -> bool:
-        """Return whether requests are held until the decision on them."""
+        """Return whether packets are held until the decision on them."""
         return self._gate is not None and self._gate.running
 
     def observed(self, requests: Iterable[HttpEvent]) -> None:
@@ -118,7 +119,7 @@ class Enforcement:
         self.enforcer.finish()
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
-        """Replace the set of proxies."""
+        """Replace the set of proxies whose packets are held."""
         self._proxies = frozenset(proxies)
         self._wake.set()
 
@@ -144,7 +145,7 @@ class Enforcement:
         self._thread.start()
 
     def look(self) -> None:
-        """Apply changes of list, mode file and proxies."""
+        """Reload the deny list and the mode file if they changed, and apply the mode to the current set of proxies."""
         self.enforcer.advance(_now())
         if self._watched is not None:
             self._watched.look()
@@ -170,7 +171,7 @@ class Enforcement:
 
     @property
     def skipped(self) -> int:
-        """Return the number of errors in requests and in checks of mode and list."""
+        """Return the number of errors in the handling of requests and in checks of mode and deny list."""
         return self._errors.count + self._errors_seen.count
 
     def families(self) -> Iterator[Family]:
@@ -210,7 +211,7 @@ class Enforcement:
         return broken and time.monotonic() >= self._again_at
 
     def _hold(self) -> ProtectionMode:
-        """Set up blocking as far as available; return the resulting mode."""
+        """Set up blocking as far as this machine allows; return the resulting mode, `audit` if nothing can be blocked."""
         self._again_at, self._passed_by, self._ruled = time.monotonic() + AGAIN_SECS, False, self._held
         no_destroy = self._open_destroyer()
         no_inline = self._hold_inline()

@@ -45,7 +45,7 @@ class Watched(Generic[Content]):
             if str(error) != self._complained:
                 self._complained = str(error)
                 what = "file cannot be read, its last content stays in effect"
-                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # the operator's mistake, not ours
+                log.error(what, extra={"error": str(error)})  # noqa: TRY400  # an error in the file needs no traceback
             return False
         self._complained = ""
         return True

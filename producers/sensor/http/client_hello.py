@@ -14,7 +14,7 @@ from schemas.address import HOST_LENGTH_MAX, canonical_host
 HELLO_BYTES_MAX = 32_768
 RECORDS_MAX = 16
 HELLO_BEGINS = re.compile(rb"\x16\x03[\x00-\x04]..\x01\x00", re.DOTALL)
-"""A handshake record with a client hello at the begin of a segment."""
+"""A handshake record with a client hello at the beginning of a segment."""
 HANDSHAKE = 0x16
 _CLIENT_HELLO = 1
 _RECORD_HEAD, _MESSAGE_HEAD = 5, 4

@@ -27,15 +27,16 @@ SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 TUNNEL_PORTS = (443, 80)
 """Ports for a CONNECT without a port: squid, tinyproxy, privoxy and proxy.py use the first one, goproxy the second one."""
 NO_METHOD = "?"
-"""Value in place of a method: these bytes are no request."""
+"""Value in place of a method, for bytes that are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
 """RFC 9113 section 3.4: the following bytes are HTTP/2, which is not parsed."""
 _REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) (HTTP/1\.[0-9])")
 REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
 FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
-"""A request found after a gap. None of these methods is the end of another one, as PATCH is of PROPPATCH."""
+"""A request line found after a gap, of which the first bytes may be missing. No method in this pattern is the end of another
+method, as PATCH is the end of PROPPATCH."""
 MAY_BEGIN = re.compile(rb"[\t\x0b\x0c\r -~]")
-"""The first bytes that some proxy accepts as the begin of a request."""
+"""The first bytes that at least one proxy accepts at the beginning of a request."""
 _METHOD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _VERSION = re.compile(rb"HTTP/[!-~]{0,16}", re.IGNORECASE)
@@ -80,7 +81,7 @@ class Request(NamedTuple):
     others: tuple[Authority, ...] = ()
     """Other hosts that a proxy may connect to."""
     is_readable: bool = True
-    """False: the request line, the host or the length of the body is ambiguous or unparseable."""
+    """False if the request line, the host or the length of the body is ambiguous or unparseable."""
 
     def in_doubt(self) -> Request:
         """Return the request as unreadable, for use when the proxy may have received other bytes than were read."""
@@ -121,7 +122,7 @@ def status_of(answer: bytes) -> int | None:
 
 
 def first_of(line: bytes, *, in_tunnel: bool = False) -> First:
-    """Classify a client's first line, passed without its newline. `in_tunnel`: the line may be of another protocol."""
+    """Classify a client's first line, passed without its newline. If `in_tunnel`, it may be of another protocol than HTTP."""
     read = _line_of(line)
     if read is None or read.method == HTTP_2_PREFACE_METHOD:
         return First.FOREIGN
@@ -199,7 +200,7 @@ def _line_of(line: bytes) -> _Line | None:
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
-    """Parse the wanted fields, with lower-case names. A malformed line counts only if it may be one of them."""
+    """Return the values of the wanted fields by lower-case name. A malformed line that may be such a field makes it ambiguous."""
     found: dict[bytes, list[bytes]] = {}
     name = b""
     for line in lines:
@@ -224,7 +225,10 @@ def _doubt(found: dict[bytes, list[bytes]], continued: bytes, line: bytes) -> No
 
 
 def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: bool) -> _Target:
-    """Parse a target. `is_usual`: the method is in upper case; some proxies do not know others and use the Host field."""
+    """Parse a target. `is_usual` states whether the method is in upper case.
+
+    Some proxies do not recognise a method in lower case and use the Host field.
+    """
     text = _text(raw)
     if method == "CONNECT":
         return _tunnel(text, raw, named, is_usual=is_usual)

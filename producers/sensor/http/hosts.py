@@ -37,7 +37,7 @@ def authority_of(text: str, default_port: int) -> Authority:
 
 
 def host_of(name: str) -> str:
-    """Return the host of a bare name, an IPv4 address in canonical form; "" if servers differ."""
+    """Return the normalised host for a name or IPv4 address without port; "" if servers parse it differently."""
     readings = () if "%" in name else _readings(name)
     return canonical_host(readings[0]) if len(readings) == 1 else ""
 

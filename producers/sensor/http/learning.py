@@ -32,7 +32,7 @@ BEGUN_MAX = 16_384
 """Maximum number of remembered connection starts. Beyond it the oldest is evicted: its HTTP request to a proxy is reported
 without a destination, and a SOCKS request is not recognised."""
 IN_USE_MICROS = 60 * MICROS
-"""How long after its last packet from a client a proxy is not evicted for another."""
+"""Time after a client's last packet to a learnt proxy during which the proxy is not evicted for another one."""
 KEPT_MICROS = 24 * 3_600 * MICROS
 """A learnt proxy without packets for this long is forgotten."""
 _SEQUENCE = 1 << 32
@@ -95,7 +95,7 @@ class Learner:
         self.learnt = 0
         self.forgotten = 0
         self.no_room = 0
-        """Connections to proxies that were not learnt because too many are in use."""
+        """Connections to proxies that were not learnt, because too many proxies are in use."""
         self.not_begun = 0
         """Requests to a proxy that were not observed as the start of their connection."""
 

@@ -35,11 +35,11 @@ BYTES_MAX = 64 * 1024 * 1024
 """Maximum size of incomplete heads and early segments of all connections. Beyond it the least recently active connection loses
 its bytes: a client that holds many heads open takes no room from the others."""
 ANSWER_MICROS = 5_000_000
-"""How long to wait for a response. The request is then reported without status; the correlator waits 8 s for it."""
+"""How long to wait for a response. The request is then reported without status; the correlator waits 8 s for the report."""
 WAITING_MAX = 65_536
 """Maximum number of requests that wait for a response. Beyond it the oldest is reported without status."""
 GAP_MICROS = 1_000_000
-"""How long to wait for the segment before an early one."""
+"""How long to wait for the missing bytes before an early segment."""
 LINGER_MICROS = 2_000_000
 """How long an ended connection is remembered, because of retransmitted segments."""
 OVER_MAX = FLOWS_MAX
@@ -60,18 +60,18 @@ class _Flow:
     acked: int = 0
     """The client's acknowledgement number in the packet in which the unread bytes begin."""
     in_pieces: bool = False
-    """The bytes being read began in an earlier packet."""
+    """Whether the bytes being read began in an earlier packet."""
     waiting: HttpEvent | None = None
-    """The request that is reported with its response."""
+    """The request that waits for its response."""
     owed: bool = False
-    """A response is due, even if no request waits for it any more."""
+    """Whether a response is due, even if no request waits for it any more."""
     tx: int = 0
     paired: bool = True
-    """Responses can be assigned to requests."""
+    """Whether responses can be assigned to requests; once False, it stays False."""
     answer_seq: int | None = None
     """Sequence number of the last response."""
     kept: int = 0
-    """Bytes."""
+    """Bytes of this connection that are included in `HttpLevel.kept_bytes`."""
     is_over: bool = False
 
 
@@ -81,7 +81,10 @@ class HttpLevel:
     def __init__(
         self, ports: Iterable[int], addresses: Collection[ProxyAddress] = (), *, urls: Urls = Urls.PATH
     ) -> None:
-        """Follow connections to these ports or, if `addresses` are given, only to those, as they are at the time of a packet."""
+        """Follow connections to these ports. If `addresses` is not empty, follow connections to these addresses instead.
+
+        `addresses` may change later: each packet is compared with its current content.
+        """
         self._ports, self._addresses = frozenset(ports), addresses
         self._urls = urls
         self._flows: OrderedDict[FlowKey, _Flow] = OrderedDict()
@@ -330,14 +333,14 @@ class HttpLevel:
             events.append(request._replace(kind=Kind.EXCHANGE))
 
     def _greeted_only(self, at: Micros, flow: _Flow, events: list[HttpEvent]) -> None:
-        """Report a connection that ended after a SOCKS greeting: its server is a proxy all the same."""
+        """Report a connection that ended after a SOCKS greeting, which shows that its server is a proxy."""
         if flow.reader.is_greeted:
             flow.reader.close()
             self.requests += 1
             events.append(_socks_event(at, flow, Socks(5, "", 0, 0))._replace(kind=Kind.EXCHANGE))
 
     def _begun_only(self, at: Micros, flow: _Flow, events: list[HttpEvent]) -> None:
-        """Report a connection that ended within its first request line: it went to a proxy all the same."""
+        """Report a connection to a proxy that ended before its first request was complete."""
         begun = flow.reader.begun()
         if begun is not None:
             found: list[HttpEvent] = []
@@ -354,7 +357,7 @@ class HttpLevel:
         if packet.payload:
             self._answered(at, flow, packet, events)
         if packet.flags & (FIN | RST):
-            # No response follows; what the client still sends in a tunnel was named before.
+            # No response follows. If the client still sends bytes in a tunnel, their destination was reported before.
             self._end(at, flow, events)
 
     def _answered(self, at: Micros, flow: _Flow, packet: Packet, events: list[HttpEvent]) -> None:

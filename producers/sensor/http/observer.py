@@ -57,10 +57,10 @@ class Enforcer(Protocol):
         """Handle the end of input."""
 
     def observed(self, events: Sequence[HttpEvent]) -> None:
-        """Handle events, requests as soon as they are seen. The reading thread calls it before it queues lines: do not block."""
+        """Handle events, requests as soon as they are seen. Must not block: the reading thread calls it before queueing lines."""
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
-        """Replace the set of proxies. Do not block."""
+        """Replace the set of proxies. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,19 @@ class Plan:
     """The configuration of the HTTP level: the proxies to observe and the actions on requests."""
 
     mode: ProtectionMode | None = None
-    """None: the HTTP level is not configured, and no mode is reported."""
+    """None if the HTTP level is not configured; then no mode is reported."""
     proxies: tuple[tuple[str, int], ...] = ()
     urls: Urls = Urls.PATH
     list_path: Path | None = None
     mode_file: Path | None = None
     learns: bool = False
-    """Learn proxies from requests and observe them too."""
+    """Whether to learn proxies from requests and to observe them, too."""
     denied: tuple[tuple[str, int], ...] = ()
     """Addresses that are never learnt."""
     hold_unknown: bool = False
-    """In block mode hold packets to all addresses, so that no request reaches a proxy before it is learnt."""
+    """Whether to hold packets to all addresses in block mode, so that no request reaches a proxy before the proxy is learnt."""
     block_unreadable: bool = True
-    """In block mode also stop unreadable requests."""
+    """Whether to stop unreadable requests, too, in block mode."""
 
     @property
     def listens(self) -> bool:
@@ -178,7 +178,7 @@ class CaptureReader:
 
     def stop(self) -> None:
         """Read the available packets, report waiting events and end the thread."""
-        with suppress(BlockingIOError):  # asked often enough
+        with suppress(BlockingIOError):  # the pipe is full, so a stop was requested already
             os.write(self._wake_write, b".")
         self._thread.join()
 
@@ -247,7 +247,7 @@ class CaptureReader:
                 if now >= look_at and self._capture.is_drained:
                     look_at = now + LOOK_SECS
                     with self._errors:
-                        # An unread packet may be a response: advance only to the time until which all were read.
+                        # An unread packet may be a response, so advance only to the time up to which all packets were read.
                         self._report(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
                 if now >= report_at or asked:
                     report_at = now + REPORT_SECS

@@ -5,9 +5,9 @@ those with FIN or RST, the first bytes of those whose payload begins with `HTTP`
 Bodies stay in the kernel. The loopback device delivers each packet as outgoing and as incoming; only the latter is accepted.
 
 Learnt proxies are matched by address and port, combined to one number. A proxy learnt by mistake therefore adds only the traffic
-to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts these packets that leave
-this machine: connection starts, and payload that begins as only requests to proxies do. All other packets cost some comparisons
-in the kernel.
+to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts two kinds of packets that
+leave this machine: connection starts, and packets whose payload begins like a request that only proxies receive. All other
+packets cost some comparisons in the kernel.
 
 Sources: Documentation/networking/filter.rst of the kernel and include/uapi/linux/filter.h (offsets beyond `SKF_AD_OFF` refer to
 metadata such as the device, not to the packet).
@@ -43,11 +43,11 @@ _RET = 0x06
 _AD_PKTTYPE, _AD_HATYPE = 0xFFFFF000 + 4, 0xFFFFF000 + 28
 _OUTGOING, _LOOPBACK = 4, 772
 _TCP_AT, _SRC, _DST = 0, 1, 2
-"""Scratch memory: the offset of TCP, and each address folded to a word."""
+"""Places in the scratch memory: the offset of TCP, and each address folded to a word."""
 _V4_AT, _V6_AT = ((_SRC, 12), (_DST, 16)), ((_SRC, 8), (_DST, 24))
 _WORD_BYTES, _V6_BYTES = 4, 16
 _SPREAD = 0x9E3779B1
-"""An odd and large factor, so that ports differ in those bits in which addresses of one network do not."""
+"""An odd and large factor. It makes ports differ in the upper bits, in which the addresses of one network are equal."""
 _BEHIND = ""
 """Jump target: the next instruction."""
 
@@ -189,7 +189,7 @@ def _both_sides(whose: str) -> Iterable[_Step]:
 
 
 def _of_others() -> Iterable[_Step]:
-    """Accept packets that leave this machine: connection starts, and payload that only requests to proxies begin with."""
+    """Accept packets that leave this machine: connection starts, and payload that begins like a request to a proxy."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, yes="leaves")
     yield _Step(_LD_W, _AD_HATYPE)

@@ -1,7 +1,7 @@
 """Read a client's bytes to a proxy: heads of requests, a client hello in a tunnel or in place of HTTP, a SOCKS request.
 
-Pure, bounded, and safe against any bytes. Bodies are skipped. Once the position within the protocol is unknown, it is lost:
-it resumes at a segment that begins with a whole request line, or in a tunnel with a client hello.
+Pure, bounded, and safe against any bytes. Bodies are skipped. If the position within the protocol becomes unknown, bytes are
+ignored until a segment begins with a whole request line or, in a tunnel, with a client hello.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _State(Enum):
     CHUNK_END = auto()
     TRAILER = auto()
     LOST = auto()
-    """The next bytes may be the middle of anything."""
+    """The position within the protocol is unknown."""
     CLOSED = auto()
     """No further bytes can be read."""
 
@@ -78,12 +78,12 @@ class Reader:
         self._state = _State.FIRST if from_begin else _State.LOST
         self._buffer = bytearray()
         self._searched = 0
-        """The buffer has no end of a head before this index."""
+        """Index in the buffer before which there is no end of a head."""
         self._trailer_bytes = 0
         self.tunnel: tuple[str, int] | None = None
         """Destination of the last CONNECT or SOCKS request, unless it was refused."""
         self.beyond = 0
-        """Number of bytes after the read ones that may be skipped."""
+        """Number of bytes after those read so far that belong to a body and need not be passed in."""
 
     @property
     def is_closed(self) -> bool:
@@ -92,16 +92,16 @@ class Reader:
 
     @property
     def kept_bytes(self) -> int:
-        """Return the size of incomplete input."""
+        """Return the number of stored bytes of incomplete input."""
         return len(self._buffer)
 
     @property
     def is_greeted(self) -> bool:
-        """Return whether the client has greeted a SOCKS server, and its request is incomplete."""
+        """Return whether a complete SOCKS greeting was read whose request is still incomplete."""
         return self._state is _State.SOCKS and is_greeted(self._buffer)
 
     def read(self, content: bytes, *, is_begin: bool) -> list[Request | Hello | Socks]:
-        """Read more bytes; `is_begin`: a segment begins with them. Return what is complete now."""
+        """Read more bytes; return what is complete now. `is_begin` states whether a segment begins with these bytes."""
         found: list[Request | Hello | Socks] = []
         place = self.beyond = 0
         if self._state is _State.LOST and not (is_begin and self._finds_begin(content)):
@@ -124,19 +124,25 @@ class Reader:
         return found
 
     def lose(self) -> None:
-        """Handle missing bytes."""
+        """Handle a gap before the next bytes: from now on, the position is unknown."""
         if self._state is not _State.CLOSED:
             self._go(_State.LOST)
 
     def cut_short(self) -> list[Request]:
-        """Handle that the next bytes were sent but are not seen; return the request whose head they belong to."""
+        """Handle a gap: the next bytes were sent but not captured.
+
+        If they belong to the head of a request, return a placeholder for this request.
+        """
         begun = self._state in (_State.FIRST, _State.HEAD) and self._searched > 0
         found = [foreign(bytes(self._buffer[:LINE_BYTES_MAX]))] if begun else []
         self.lose()
         return found
 
     def begun(self) -> Request | None:
-        """Return what has begun as the first request of a connection that is over, without a destination; None for nothing."""
+        """Stop reading an ended connection whose first request is incomplete.
+
+        Return a placeholder for this request, without destination; None if no such request has begun.
+        """
         if self._state is not _State.FIRST or not self._buffer:
             return None
         self._faults.unreadable += 1
@@ -168,7 +174,7 @@ class Reader:
         return True
 
     def _read_socks(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
-        """Return the index at which to continue."""
+        """Read a SOCKS greeting and request; return the index at which to continue."""
         known = len(self._buffer)
         self._buffer += content[place:]
         try:
@@ -201,7 +207,7 @@ class Reader:
             found.append(hello)
 
     def _read_head(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
-        """Return the index at which to continue."""
+        """Read the head of a request; return the index at which to continue."""
         buffer = self._buffer
         while not buffer and content[place : place + 1] in (b"\r", b"\n"):
             place += 1  # RFC 9112 section 2.2: empty lines before a request
@@ -226,7 +232,7 @@ class Reader:
             return len(content)
         request = request_of(bytes(stream[begin:end]), self._urls)
         if not request.is_readable and self._state is _State.TUNNEL:
-            # It may be another protocol, so only the hosts that it may name count.
+            # It may be another protocol, so do not treat it as unreadable; the hosts that it may name are kept in `others`.
             request = request._replace(is_readable=True)
         if not request.is_readable or (request.others and not request.host):
             self._faults.unreadable += 1
@@ -235,16 +241,16 @@ class Reader:
 
     def _await_end(self, found: list[Request | Hello | Socks]) -> None:
         """Keep an incomplete head, unless it is above the maximum size."""
-        # Only once the request line is complete: it is searched until then.
+        # Until the request line is complete, its end is searched for from the beginning of the buffer.
         self._searched = max(0, len(self._buffer) - 3) if b"\n" in self._buffer else 0
         if len(self._buffer) > HEAD_BYTES_MAX:
             self._too_long(bytes(self._buffer[:LINE_BYTES_MAX]), found)
 
     def _first_line(self, stream: bytes | bytearray, begin: int) -> tuple[First, int]:
-        """Return what begins here (HEAD while unknown) and the end of its first line (-1 while incomplete)."""
+        """Return the kind of the line that begins here (HEAD while unknown), and the index of its end (-1 while incomplete)."""
         if not MAY_BEGIN.match(stream, begin):
             return First.FOREIGN, -1
-        # The end of the line is searched first: a line that arrives byte by byte is matched once, not with each byte.
+        # Search for the end of the line first, so that a line that arrives byte by byte is matched only once.
         end = stream.find(b"\n", begin)
         if end >= 0 and REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
             return First.HEAD, end
@@ -255,7 +261,7 @@ class Reader:
         return first_of(bytes(stream[begin:end]), in_tunnel=self._state is _State.TUNNEL), end
 
     def _foreign(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
-        """Handle bytes that begin no request; the meaning depends on the state."""
+        """Handle bytes that are not the beginning of a request. Their meaning depends on the state."""
         if len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
             self._too_long(begin, found)
         elif self._state is _State.TUNNEL:
@@ -266,11 +272,11 @@ class Reader:
                 found.append(foreign(begin))
                 self.close()
             else:
-                # A protocol agreed on before, such as the frames of a WebSocket.
+                # Another protocol follows an upgrade, such as the frames of a WebSocket.
                 self._go(_State.LOST)
 
     def _too_long(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
-        """Handle a line or head above the maximum size; some proxies read it."""
+        """Handle a line or head above the maximum size, which some proxies accept."""
         self._faults.too_long += 1
         request, in_tunnel = foreign(begin), self._state is _State.TUNNEL
         if in_tunnel and not request.others:
@@ -329,20 +335,20 @@ class Reader:
         return place + size
 
     def _no_chunk(self, found: list[Request | Hello | Socks]) -> None:
-        """Handle an invalid chunk: the end of the body is unknown, so is the next request."""
+        """Handle an invalid chunk. The end of the body is unknown, and so is the beginning of the next request."""
         self._faults.unreadable += 1
         found.append(foreign(b""))
         self._go(_State.LOST)
 
 
 def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
-    """Return the end of a head and the begin of what follows; (-1, -1) while there is no empty line."""
+    """Return the end of a head and the beginning of what follows; (-1, -1) while there is no empty line."""
     end = stream.find(b"\n\r\n", begin)
     odd = _ODD_END.search(stream, begin, end + 1 if end >= 0 else len(stream))
     if odd is not None:
         end, after = odd.span()
         if after - end > len(b"\n\n"):
-            # Some proxies end a head at a line with only CR: it counts as a doubtful line of the head.
+            # Some proxies end a head at a line with only CR. Keep this line in the head, where it counts as malformed.
             return after - 1, after - 1
     elif end < 0:
         return -1, -1

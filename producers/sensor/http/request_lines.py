@@ -54,9 +54,9 @@ class HttpEvent(NamedTuple):
     status: int | None = None
     user_agent: str = ""
     tunnelled: bool = False
-    """The TLS name was sent inside a tunnel, not to the proxy itself."""
+    """Whether the TLS name was sent inside a tunnel, not to the proxy itself."""
     encrypted_hello: bool = False
-    """The TLS name may be only the outer name of an encrypted client hello."""
+    """Whether the TLS name may be only the outer name of an encrypted client hello."""
     socks: int = 0
     """The version of a SOCKS request, else 0. Method and target of a SOCKS request are those of an equivalent CONNECT."""
     granted: bool | None = None
@@ -65,15 +65,15 @@ class HttpEvent(NamedTuple):
     """The client's acknowledgement number in the packet in which the request or hello begins. For a SOCKS request: in the packet
     that completes it, because the server answers the greeting before."""
     from_begin: bool = False
-    """The connection was observed from its SYN on."""
+    """Whether the connection was observed from its SYN on."""
     in_pieces: bool = False
-    """Its first bytes were in an earlier packet, so the proxy may have answered them already."""
+    """Whether its first bytes were in an earlier packet, so that the proxy may have answered them already."""
     started: Micros = 0
     """Start time of its connection; 0 if not observed."""
     others: tuple[Authority, ...] = ()
     """Other hosts that the proxy may connect to."""
     is_readable: bool = True
-    """False: proxies may parse it in several ways, or it is no request."""
+    """False if proxies may parse it in several ways, or if it is no request."""
 
 
 _ENCODE = msgspec.json.Encoder().encode

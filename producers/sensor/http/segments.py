@@ -17,7 +17,7 @@ EARLY_SEGMENTS_MAX = 64
 EARLY_BYTES_MAX = 512 * 1024
 """Maximum bytes of segments that wait for a predecessor, including `SEGMENT_BYTES` each."""
 SEGMENT_BYTES = 256
-"""Overhead per waiting segment, so that many one-byte segments cannot evade the bounds."""
+"""Bytes that are added to the size of each waiting segment, so that many one-byte segments cannot evade the bounds."""
 WINDOW_BYTES_MAX = 1 << 26
 """64 MiB. A segment further away from the observed data belongs to another connection, or much data was missed."""
 URGENT_MAX = 8

@@ -42,9 +42,9 @@ class NotSocks(ValueError):
 
 
 def socks_of(stream: bytes | bytearray) -> Socks | None:
-    """Parse a client's bytes from the start of its connection; None while the request is incomplete. Raises NotSocks.
+    """Parse a client's bytes from the start of its connection. Raises NotSocks if they are no SOCKS request.
 
-    Returns None only for less than `REQUEST_BYTES_MAX` bytes.
+    Return None while the request is incomplete, which is only possible for less than `REQUEST_BYTES_MAX` bytes.
     """
     if stream[:1] == b"\x04":
         return _version_4(stream)
@@ -106,7 +106,10 @@ def _version_4(stream: bytes | bytearray) -> Socks | None:
 
 
 def _until_zero(stream: bytes | bytearray, begin: int) -> tuple[bytes, int]:
-    """Parse a zero-terminated text; return it and the offset behind it, 0 while it is incomplete. Raises NotSocks."""
+    """Parse the zero-terminated text at `begin`; return the text and the offset after its terminator.
+
+    Return `(b"", 0)` while the terminator is missing. Raises NotSocks if the text is longer than `_TEXT_BYTES_MAX` bytes.
+    """
     end = stream.find(0, begin, begin + _TEXT_BYTES_MAX + 1)
     if end < 0:
         if len(stream) > begin + _TEXT_BYTES_MAX:
@@ -145,7 +148,7 @@ def _version_5(stream: bytes | bytearray) -> Socks | None:
 
 
 def _login_end(stream: bytes | bytearray, at: int) -> int:
-    """Return where a login ends (RFC 1929); the end of the stream while it is incomplete."""
+    """Return the offset of the end of a login (RFC 1929); the length of the stream while the login is incomplete."""
     if len(stream) < at + 2:
         return len(stream)
     password_at = at + 2 + stream[at + 1]

@@ -4,9 +4,10 @@ The kernel destroys a socket after the state change that ends the connection: us
 socket open. The two records come through different channels, in any order. An ended connection therefore waits briefly for its
 byte counts, and is reported again if they come later.
 
-The kernel counts the peer's FIN as a received byte if it arrived while the socket existed. The connection's state before its end
-shows whether it did. After FIN_WAIT2, which TIME_WAIT without the socket may follow, the unread bytes show it. If a process
-closed only its own direction and then read to the end, the count is one too high.
+The kernel counts the peer's FIN as a received byte if the FIN arrived while the socket existed. The connection's state before its
+end shows whether it arrived. The exception is FIN_WAIT2, after which the connection may be in TIME_WAIT without the socket; then
+unread bytes show that the FIN arrived. If a process closed only its own direction and then read to the end, the reported count is
+one too high.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LATER_MAX = 65_536
 """Maximum number of ended connections whose socket still exists. Beyond it the byte counts of the oldest are not reported."""
 EARLY_NS_MAX = 1_000_000_000
 EARLY_MAX = 65_536
-"""Bounds on time and number of byte counts without a connection: of servers' sockets, or of sockets older than the sensor."""
+"""Bounds on time and number of byte counts that wait for their connection. Those of servers' or older sockets have none."""
 
 
 class Counts:
@@ -83,7 +84,7 @@ class Counts:
         return reported
 
     def due(self, now_ns: int) -> list[Connection]:
-        """Return the connections whose wait is over. They are reported without byte counts, and again when those come."""
+        """Return the connections whose wait is over, to be reported without byte counts, and again when the counts come."""
         reported = []
         while self._waiting and self._waiting[0][0] <= now_ns:
             _, connection = self._waiting.popleft()

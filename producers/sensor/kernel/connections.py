@@ -5,7 +5,7 @@
     SYN_SENT → CLOSE         refused, timed out or given up
     … → CLOSE                the end. An unknown socket is a server's, or older than the sensor
 
-A change may be read before its predecessor if they are of different CPUs. It then waits briefly for the predecessor.
+A change may be read before its predecessor if they happened on different CPUs. It then waits briefly for the predecessor.
 
 A process that runs another program (exec) soon after its attempt may pass the connection to it, as a reverse shell does. The
 connection records the first such program.
@@ -28,7 +28,7 @@ EARLY_NS_MAX = 1_000_000_000
 EXEC_NS_MAX = 1_000_000_000
 """Maximum time from the attempt to an exec that the connection records."""
 RECENT_MAX = 16_384
-"""Maximum number of attempts remembered for that. Beyond it the oldest is evicted; an exec after it is not recorded."""
+"""Maximum number of attempts that wait for an exec. Beyond it the oldest is evicted; an exec after it is not recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +49,7 @@ class Connection:
     closed_ns: int = 0
     failed: bool = False
     ended_in: int = 0
-    """The state before the end."""
+    """The TCP state before the end."""
     bytes_sent: int | None = None
     bytes_received: int | None = None
     exec_after: bytes = b""
@@ -65,7 +65,7 @@ class Connections:
         self._early: dict[int, Change] = {}
         self._recent: deque[tuple[int, Connection]] = deque()
         self._recent_of: dict[int, deque[Connection]] = {}
-        """The same keyed by process, without those whose process has executed another program since."""
+        """The attempts in `_recent` by process, without those whose process has executed another program since."""
         self.attempts = 0
         self.established = 0
         self.failed = 0
@@ -81,7 +81,7 @@ class Connections:
         return len(self._open)
 
     def take(self, records: Iterable[Change | Program], distance_ns: int) -> list[Connection]:
-        """Apply a batch of records, in order; return each connection with something new to report, once."""
+        """Apply a batch of records, in order; return the connections with new facts to report, each once."""
         reported: dict[Connection, None] = {}
         newest = 0
         for record in records:
@@ -124,7 +124,7 @@ class Connections:
         del self._open[change.sk]
         connection.closed_ns, connection.ended_in = change.at_ns, change.old
         connection.failed = change.old in (SYN_SENT, SYN_RECV)
-        if connection.local_port:  # else no packet was sent
+        if connection.local_port:  # without a local port, no packet was sent
             self.failed += connection.failed
             self.closed += not connection.failed
             yield connection

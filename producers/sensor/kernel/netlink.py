@@ -66,7 +66,7 @@ def messages(raw: bytes) -> Iterator[Message]:
 
 
 def attributes(raw: bytes) -> dict[int, bytes]:
-    """Parse attributes by kind; of several of one kind, the last one is returned."""
+    """Parse attributes by kind. If a kind occurs several times, its last value is returned."""
     found: dict[int, bytes] = {}
     at = 0
     while len(raw) - at >= _ATTRIBUTE.size:
@@ -114,13 +114,16 @@ def _enlarge(link: socket.socket, receive_bytes: int) -> None:
 
 
 def received(link: socket.socket) -> bytes:
-    """Receive a datagram; return b"" if it is not the kernel's. Raises OSError as `recv` does."""
+    """Receive a datagram; return b"" if the kernel did not send it. Raises OSError as `recv` does."""
     raw, (sender, _) = link.recvfrom(RECEIVE_BYTES)
     return raw if sender == KERNEL else b""
 
 
 def await_ack(link: socket.socket, first: int = 0, last: int = 0) -> None:
-    """Wait for the acknowledgement of message `last`. Raises OSError with the kernel's reason if one from `first` on failed."""
+    """Wait for the acknowledgement of message `last`.
+
+    Raises OSError with the kernel's reason if message `first` or a later one failed.
+    """
     while True:
         for answer in messages(received(link)):
             if answer.kind == ERROR and answer.number >= first:

@@ -64,11 +64,15 @@ _NO_SUCH_EXPRESSION = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class NoRules(Exception):
-    """The rules are unavailable; the message gives the reason."""
+    """The rules cannot be set; the message gives the reason."""
 
 
 class Rules:
-    """The sensor's table, until closed. The constructor raises NoRules. Not thread-safe."""
+    """The sensor's table, until closed. Not thread-safe.
+
+    If `owned`, the kernel ties the table to this process, unless the kernel is too old for that. The
+    constructor raises NoRules if nf_tables is unavailable.
+    """
 
     def __init__(self, *, owned: bool = True) -> None:
         try:
@@ -83,7 +87,10 @@ class Rules:
         self._there = False
 
     def put(self, proxies: Iterable[ProxyAddress], queue: int) -> None:
-        """Replace the sensor's rules atomically. Raises NoRules, and then changes nothing."""
+        """Replace the sensor's rules atomically: send packets to these proxies to the queue with this number.
+
+        Raises NoRules if the kernel refuses; the previous rules then stay.
+        """
         wanted = sorted(proxies)
         tries: list[tuple[bool, Callable[[int], bytes]]] = [
             (owned, way) for owned in ((True, False) if self._owned else (False,)) for way in (_queue, _target)

@@ -31,7 +31,7 @@ KEPT_MAX = 4_096
 KEPT_NS_MAX = 1_000_000_000
 """How long a snapshot is reused. A process may change its user or command line without an exec."""
 LOOKS_MAX = 65_536
-"""Maximum number of snapshots that wait for their record's turn. Beyond it the oldest is dropped; its connection has none."""
+"""Maximum number of snapshots that wait until their record is processed. Beyond it the oldest is dropped without being used."""
 PROGRAMS_MAX = 16
 """The number of latest program starts and ends remembered per process. Earlier programs are unknown."""
 EXEC_NS = 30_000_000
@@ -88,7 +88,7 @@ class Who(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """A snapshot of /proc with the boot clock times of its begin and end."""
+    """A snapshot of /proc with the boot clock times of its beginning and end."""
 
     who: Who | None
     begin_ns: int
@@ -96,13 +96,14 @@ class _Look(NamedTuple):
 
 
 class _Began(NamedTuple):
-    """The start of a program in a process (by exec, or inherited at the process's creation), or the begin of an exec."""
+    """The start of a program in a process (by exec, or inherited at the process's creation), or the beginning of an exec."""
 
     at_ns: int
     name: str
     """Name of the program that began, or that ends with the exec; "" if unknown."""
     look: _Look | None = None
     is_left: bool = False
+    """Whether this is the beginning of an exec, in which the process leaves its program."""
 
 
 class Processes:
@@ -116,7 +117,7 @@ class Processes:
         command_lines: bool = True,
         exec_ns: int = 0,
     ) -> None:
-        """Create the cache. `exec_ns` is 0 if the kernel reports the begin of an exec, else `EXEC_NS`."""
+        """Create the cache. `exec_ns` is 0 if the kernel reports the beginning of an exec, else `EXEC_NS`."""
         self._root = os.fsencode(root)
         self._boot = boot
         self._command_lines, self._exec_ns = command_lines, exec_ns
@@ -126,12 +127,12 @@ class Processes:
         self._programs: OrderedDict[int, tuple[_Began, ...]] = OrderedDict()
         self._looks: OrderedDict[tuple[int, int], _Look] = OrderedDict()
         self.known_ns = 0
-        """Boot clock time up to which all execs are known, once the records read so far were passed in order."""
+        """Boot clock time up to which all execs are known, once the records read so far were processed in order."""
 
     def see(self, record: Record) -> None:
         """Read the process of an attempt or exec from /proc. Call it as soon as the record is read: the process may soon end.
 
-        Of socket changes, pass attempts only.
+        Of all socket changes, only attempts may be passed.
         """
         if isinstance(record, Task):
             if record.is_thread:
@@ -152,7 +153,7 @@ class Processes:
         _cut(self._looks, LOOKS_MAX)
 
     def stable_ns(self) -> int:
-        """Return the time up to which records can be passed in order: their snapshots ended by `known_ns`."""
+        """Return the boot clock time up to which records may be processed: all execs during their snapshots are known."""
         until_ns = self.known_ns
         for (at_ns, _), look in reversed(self._looks.items()):
             if look.end_ns + self._exec_ns <= self.known_ns:
@@ -161,21 +162,21 @@ class Processes:
         return until_ns
 
     def began(self, task: Task) -> None:
-        """Apply the start of a process or thread: forget the previous user of its number. Call in time order with `runs`."""
+        """Apply the start of a process or thread: forget the one that had its number before. Call in time order with `runs`."""
         self._programs.pop(task.new, None)
         if not task.is_thread:
             self._threads.pop(task.new, None)
             self._remember(task.new, _Began(task.at_ns, _text(task.name)))
 
     def leaves(self, leaving: Leaving) -> None:
-        """Apply the begin of an exec. Call in time order with `runs`."""
+        """Apply the beginning of an exec. Call in time order with `runs`."""
         process = self._threads.get(leaving.pid, leaving.pid)
         # A thread has its own name.
         name = _text(leaving.name) if process == leaving.pid else ""
         self._remember(process, _Began(leaving.at_ns, name, is_left=True))
 
     def runs(self, program: Program) -> None:
-        """Apply an exec. Call it before `of` for all attempts that may precede the exec."""
+        """Apply an exec. Call it before `of` also for attempts before the exec, because an exec makes later snapshots invalid."""
         name = (
             _text(program.path.rpartition(b"/")[2][:NAME_BYTES_MAX]) if not program.path.startswith(b"/dev/fd/") else ""
         )

@@ -33,7 +33,7 @@ FiveTuple = tuple[str, int, str, int]
 """Local address and port, remote address and port; addresses are canonical (`schemas.address`)."""
 
 ENDS_BYTES = 4 * 1024 * 1024
-"""Kernel memory for unread notifications of socket ends: some 3,000."""
+"""Kernel memory for unread notifications of socket ends, enough for some 3,000."""
 TAKE_MAX = 1_024
 _BY_FAMILY, _DESTROY = 20, 21
 _TCP_GROUPS = (1, 3)
@@ -65,7 +65,9 @@ class Destroyer:
         self._asker = Asker(SOCK_DIAG)
 
     def destroy(self, flow: FiveTuple) -> bool:
-        """Destroy a connection; False if it does not exist. Raises OSError, with EOPNOTSUPP or EPERM if that is unavailable.
+        """Destroy a connection; return False if it does not exist.
+
+        Raises OSError, with EOPNOTSUPP or EPERM if destruction is unavailable.
 
         The kernel's lookup falls back to a listening socket of the port. Therefore look up the connection first and destroy it by
         its cookie.
@@ -122,7 +124,7 @@ class Ends:
         return self._link.fileno()
 
     def take(self) -> Iterator[Ended]:
-        """Yield the available notifications of at most `TAKE_MAX` datagrams, as sockets may end as fast as they are read."""
+        """Yield the notifications of at most `TAKE_MAX` datagrams, because sockets may end as fast as notifications are read."""
         with suppress(BlockingIOError):
             for _ in range(TAKE_MAX):
                 try:

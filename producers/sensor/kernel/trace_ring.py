@@ -31,7 +31,7 @@ _FIELD = re.compile(r"field:(?P<what>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?
 _ENDIAN = "<" if sys.byteorder == "little" else ">"
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _HEAD = struct.Struct(f"{_ENDIAN}H2xI")
-"""The begin of every record: event number and running thread."""
+"""The beginning of every record: event number and running thread."""
 _PLACE_BITS, _PLACE = 16, 0xFFFF
 _NONE = -1
 _CLONE_THREAD = 0x0001_0000
@@ -80,11 +80,11 @@ class Program(NamedTuple):
     at_ns: int
     pid: int
     path: bytes = b""
-    """The path passed to exec: of a link the link itself, of a script the script, not its interpreter."""
+    """The path passed to exec. It is not resolved: it may be a link, or a script instead of its interpreter."""
 
 
 class Leaving(NamedTuple):
-    """The begin of an exec. From now on /proc may show parts of the new program (Linux 6.10 and later)."""
+    """The beginning of an exec. From now on /proc may show parts of the new program (Linux 6.10 and later)."""
 
     at_ns: int
     pid: int
@@ -119,10 +119,10 @@ class Layout:
     """Event number of tasks; a number that no record has if the kernel has no such event."""
     task: tuple[struct.Struct, ...]
     task_name: tuple[int, int]
-    """Offset and size."""
+    """Offset and size of the name in a task record."""
     program_id: int
     program_path: struct.Struct | None
-    """Location of the text's offset and length (`__data_loc`)."""
+    """Location of the offset and length of the path in a program's record (`__data_loc`)."""
     leaving_id: int
     leaving_name: struct.Struct | None
 

@@ -18,7 +18,7 @@ from producers.sources.source import SourceError
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 BUFFER_KB = 4_096
-"""Kernel memory for records of all CPUs: some 50,000 changes. When it is full, the oldest are overwritten and counted."""
+"""Kernel memory for records of all CPUs, for some 50,000 changes. When it is full, the oldest are overwritten and counted."""
 BUFFER_KB_MIN, BUFFER_KB_MAX = 64, 2_048
 """Bounds of the buffer per CPU."""
 FILTER = "protocol == 6 && (newstate == 2 || oldstate == 2 || (newstate == 7 && oldstate != 10))"
@@ -46,7 +46,7 @@ class Instance:
     """One non-blocking descriptor per CPU; a read returns a page or nothing."""
 
     def lost(self) -> int:
-        """Return the number of records lost so far because the buffer was full, of those that passed the filter."""
+        """Return the number of records that passed the filter and were lost so far, because the buffer was full."""
         return sum(
             int(count)
             for stats in self.folder.glob("per_cpu/cpu*/stats")
@@ -55,7 +55,7 @@ class Instance:
 
 
 def place(given: Path | None = None) -> Path:
-    """Return the directory of tracefs. Raises SensorError."""
+    """Return the directory of tracefs, `given` or a usual one. Raises SensorError if it is missing or not accessible."""
     for folder in (given,) if given else PLACES:
         try:
             if (folder / "instances").is_dir():

@@ -1,7 +1,7 @@
-"""A world onto Kafka, as the publishers of its devices would send it: key, headers, counts and limits are theirs.
+"""Publish a world to Kafka, with the message keys, headers, line numbers and limits that its devices' publishers would use.
 
-A message holds one slice of time of one file of one device, as a line waits no longer for company than that. When it goes as
-fast as possible, it holds as many slices as lines of two files may overtake each other by (`publisher.disorder_secs_max`).
+A message holds the lines of one file in one time slice, because a publisher holds no line for longer. If the world is
+published faster than its own pace, a message holds several slices, up to `publisher.disorder_secs_max`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schemas.events import Micros
 from schemas.settings import Settings
 
 _NO_FILE = SourceFile("", "", "")
-"""A batch knows the file it is from, as a publisher keeps positions; here there is none to go back to."""
+"""The file of all batches. A publisher needs it for saved positions, which do not exist here."""
 
 
 def feed(
@@ -35,15 +35,16 @@ def feed(
     clock: Callable[[], float] = time.monotonic,
     began: float | None = None,
 ) -> Report:
-    """Publish a world at `speed` times its own pace, 0 as fast as possible, until it ends or `stop` is set.
+    """Publish a world until it ends or `stop` is set; return the counters.
 
-    `began` is when the world began by `clock`, now if not given. Raises PublisherFailed.
+    `speed` is a multiple of the world's own pace; 0 is as fast as possible. `began` is the time by `clock` at which the
+    world begins; None is now. Raises PublisherFailed.
     """
     return _Feed(settings, world, stop, speed, progress, clock).run(clock() if began is None else began)
 
 
 class _Feed:
-    """The loop and what it holds."""
+    """The loop that publishes a world, with the lines that are not sent yet."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class _Feed:
         )
 
     def run(self, began: float) -> Report:
-        """Publish everything, or until stopped; then wait for Kafka."""
+        """Publish the world until it ends or a stop is requested; then wait for Kafka."""
         publisher, begin = self._publisher, self._world.settings.begin
         report_at = began
         try:
@@ -92,7 +93,7 @@ class _Feed:
         return self._report
 
     def _hold(self, by_device: list[DeviceLines]) -> None:
-        """Lines wait for their message."""
+        """Store lines until their message is due."""
         for one in by_device:
             held = self._held.get(one.device)
             if held is None:
@@ -101,7 +102,7 @@ class _Feed:
                 waiting += [line for _, line in lines]
 
     def _send(self, until: Micros) -> None:
-        """What waits becomes messages."""
+        """Send the stored lines as messages. Stops early if a stop is requested."""
         report = self._report
         for device, (streams, both) in self._held.items():
             for stream, lines in zip(streams, both, strict=True):
@@ -115,7 +116,7 @@ class _Feed:
         self._held.clear()
 
     def _batches(self, device: str, stream: Stream, lines: list[bytes], until: Micros) -> Iterator[Batch]:
-        """The lines of one file, cut where a message would be too large."""
+        """Yield the lines of one file in batches of at most `batch_bytes_max` bytes; a longer line has its own batch."""
         while lines:
             size, count = sum(map(len, lines)) + len(lines), len(lines)
             while size > self._bytes_max and count > 1:

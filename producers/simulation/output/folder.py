@@ -1,7 +1,7 @@
-"""A world into files, as its sensors would have left them, and the truth beside it.
+"""Write a world into files, as its sensors would, and the truth into two other files.
 
 NAME.eve.json  NAME.sockets.jsonl   of each device: `unproxy replay 'suricata:DIR/*.eve.json' 'sockets:DIR/*.sockets.jsonl'`
-truth.jsonl    direct.jsonl         what was really asked, through proxies and past them
+truth.jsonl    direct.jsonl         the truth: the proxied requests, and the connections that bypass the proxies
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from producers.simulation.world import World
 
 TRUTH_FILE, DIRECT_FILE = "truth.jsonl", "direct.jsonl"
 ENDINGS = (".sockets.jsonl", ".eve.json")
-"""Of the files of a device's streams."""
+"""Endings of the names of a device's files, in the order of `DeviceLines.lines`."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
-"""Lines are held back until they are worth opening their files for: there may be more devices than open files."""
+"""Bytes of lines that are collected before they are written. There may be too many devices to keep all files open."""
 
 
 class Folder:
-    """Files that grow, opened only for as long as something is written to them."""
+    """Growing files in a folder; each is open only while lines are written to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,14 +31,14 @@ class Folder:
         self._waiting_bytes = 0
 
     def add(self, name: str, lines: list[bytes]) -> None:
-        """Lines for the end of a file."""
+        """Append lines to a file, at once or with a later call."""
         self._waiting.setdefault(name, []).extend(lines)
         self._waiting_bytes += sum(map(len, lines))
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self.write()
 
     def write(self) -> None:
-        """Write what waits."""
+        """Write all collected lines."""
         for name, lines in self._waiting.items():
             with (self.path / name).open("ab") as file:
                 file.write(b"\n".join([*lines, b""]))
@@ -49,9 +49,9 @@ class Folder:
 def write_folder(
     settings: WorldSettings, path: Path, stop: Event, progress: Callable[[int], None] = lambda _: None
 ) -> Counter[str]:
-    """Write a world into a new or empty folder; gives the world's tally. `progress` is called with the lines so far.
+    """Write a world into a new or empty folder until it ends or `stop` is set; return the world's tally.
 
-    Raises OSError.
+    `progress` receives the number of lines so far after each time slice. Raises OSError.
     """
     path.mkdir(parents=True, exist_ok=True)
     folder = Folder(path)

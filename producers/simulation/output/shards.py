@@ -1,7 +1,7 @@
-"""Publish a world to Kafka from several processes: each has some of the devices; together they send the same as one.
+"""Publish a world to Kafka from several processes, each with some of the devices; together they send what one would send.
 
-parent    starts them, adds up what they report, passes a stop on
-child     feeds its share; ends when the parent is gone
+parent    starts the children, adds up their reports, and passes a stop on to them
+child     publishes its share, and ends when the parent has ended
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from schemas.settings import Settings
 
 PROCESSES_MAX = 8
 LINES_PER_SEC_OF_ONE = 50_000.0
-"""Up to this pace one process is enough on any machine."""
+"""Pace up to which one process is enough on any machine."""
 WAIT_SECS = 0.1
 START_SECS = 1.5
-"""Processes need so long until they can keep a pace together."""
+"""Time after which all processes have started; the world begins then, for all of them together."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What was published, and what was in the world."""
+    """The counters of what was published, and the tally of what the world contained; `error` is "" if there was none."""
 
     report: Report = field(default_factory=Report)
     tally: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def processes_for(world: WorldSettings, speed: float) -> int:
-    """How many processes it takes to keep this pace (0: as fast as possible)."""
+    """Return how many processes are needed for this pace; `speed` 0 is as fast as possible."""
     pace = world.lines_per_sec * speed if speed else float("inf")
     if pace <= LINES_PER_SEC_OF_ONE:
         return 1
@@ -66,9 +66,12 @@ def feed_all(
     truth: Path | None = None,
     progress: Callable[[Report], None] = lambda _: None,
 ) -> Outcome:
-    """Publish a world from so many processes; `stop` ends all. Raises PublisherFailed, and OSError for the truth's file."""
+    """Publish a world from this number of processes until it ends or `stop` is set.
+
+    The truth is written to the file `truth`, if given. Raises PublisherFailed, and OSError if the file cannot be written.
+    """
     if truth:
-        truth.open("wb").close()  # a failure to write it is raised before anything is published
+        truth.open("wb").close()  # raises an error before anything is published
     if processes == 1:
         return _Share(settings, world, speed, time.monotonic(), truth=truth).publish(stop, progress)
     parts = [part_of(truth, shard) for shard in range(processes)] if truth else []
@@ -87,7 +90,7 @@ def feed_all(
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Every `shards`-th device of a world from `shard` on: what one process publishes."""
+    """The share of a world that one process publishes: the devices number `shard`, `shard` + `shards` and so on."""
 
     settings: Settings
     world: WorldSettings
@@ -98,11 +101,11 @@ class _Share:
     truth: Path | None = None
 
     def publish(self, stop: Event, progress: Callable[[Report], None]) -> Outcome:
-        """Publish it until it ends or `stop` is set. Raises PublisherFailed."""
+        """Publish the share until it ends or `stop` is set. Raises PublisherFailed."""
         with ExitStack() as opened:
             record = opened.enter_context(truth_file(self.truth)) if self.truth else None
             devices = World(self.world, shard=self.shard, shards=self.shards, truth=record)
-            # Lines wait by the hundred thousand and form no circles: the collector would walk them over and over.
+            # Hundreds of thousands of waiting lines have no reference cycles, but would be scanned in each collection.
             gc.freeze()
             gc.disable()
             opened.callback(gc.enable)
@@ -111,7 +114,7 @@ class _Share:
 
 
 class _Parent:
-    """The processes and the last outcome of each."""
+    """The child processes, and the latest outcome of each."""
 
     def __init__(self, shares: Iterable[_Share], stop: Event) -> None:
         self._stop = stop
@@ -128,7 +131,7 @@ class _Parent:
             self._outcomes[ours] = Outcome()
 
     def run(self, progress: Callable[[Report], None]) -> Outcome:
-        """Until all have ended."""
+        """Wait until all children have ended; return the sum of their outcomes. An error or a stop ends all of them."""
         open_ends, stopped = set(self._children), False
         while open_ends:
             for end in wait(list(open_ends), WAIT_SECS):
@@ -167,8 +170,8 @@ class _Parent:
 
 @contextmanager
 def _stops_wait() -> Iterator[None]:
-    """Delay stop signals to a process that is started here until it handles them."""
-    resource_tracker.ensure_running()  # the first child would begin it, and that lets signals through again
+    """Block stop signals while a child is started; the child receives them once it can handle them."""
+    resource_tracker.ensure_running()  # otherwise, the first child would start it, which unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         yield

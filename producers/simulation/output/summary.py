@@ -1,4 +1,4 @@
-"""Summarise what was in a world, so that a reader sees at once whether a case is in it."""
+"""A summary of a world, which shows which cases occurred in it and how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _WIDTH = 13
 
 
 def in_words(tally: Counter[str]) -> list[str]:
-    """Lines for people: how much, and how many of each kind."""
+    """Return the lines of the summary: for each subject, the total and the number of each kind."""
     lines, connections, outages = (_family(tally, name) for name in ("lines", "connections", "outages"))
     with_verdict = {name.removeprefix("requests "): tally[name] for name in tally if name.startswith("requests ")}
     odd = {name: tally[name] for name in ("late lines", "doubled lines", "retries") if tally[name]}

@@ -1,4 +1,4 @@
-"""The file of the truth: what was really asked, in order of time by a right clock."""
+"""The file of the truth: the requests that were really sent, in the order of time by a correct clock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def truth_file(path: Path) -> Iterator[Callable[[dict[str, object]], object]]:
 
 
 def part_of(path: Path, shard: int) -> Path:
-    """Where a share of the devices writes its truth until all are merged."""
+    """Return the file to which the process of a shard writes its truth, until all are merged."""
     return path.with_name(f"{path.name}.part{shard}")
 
 
 def merge(parts: Iterable[Path], path: Path) -> None:
-    """Make one file of several, in the same order as if there had been one from the beginning; the parts are removed."""
+    """Merge the parts into one file, in the order in which one process would have written it, and remove the parts."""
     parts = list(parts)
     with ExitStack() as opened, path.open("wb") as file:
         files = [opened.enter_context(part.open("rb")) for part in parts]

@@ -105,7 +105,7 @@ class Pulse:
         self._beat_at: float | None = None
 
     def forget(self) -> None:
-        """Start the observation again: after a broker outage missing growth proves nothing."""
+        """Start the observation again: during a broker outage the end offsets may stand still although ticks are due."""
         self._beat_at = None
 
     def stopped(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 import chdb
 
 from hunting.kql.errors import KqlError
-from hunting.kql.translation import Table, translate
+from hunting.kql.protocols import Table
+from hunting.kql.translation import translate
 from hunting.kql.types import Type
 
 NOW = 1_700_000_000_000_000

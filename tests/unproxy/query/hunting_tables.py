@@ -11,6 +11,7 @@ from streams.pipeline import Message, Pipeline
 from tests.sample import sample
 from unproxy import wiring
 from unproxy.local.servers.engine import Engine
+from unproxy.query.answer import Table
 from unproxy.query.client import Client, of_settings
 from unproxy.query.hunt import Answer, Hunt, Limits, answered, prepared
 
@@ -50,12 +51,13 @@ def settings_with(engine: Engine, database: str, tables: Tables) -> Settings:
     return settings
 
 
-def hunted(client: Client, text: str, limits: Limits = Limits(), **parameters: str) -> Answer:
+def hunted(client: Client, text: str, **parameters: str) -> Answer:
     """Return the rows of a query in KQL."""
+    limits = Limits()
     return answered(client, prepared(client, Hunt(text, parameters, limits=limits)), limits)
 
 
-def picked(answer: Answer, *names: str) -> list[tuple[object, ...]]:
+def picked(answer: Answer | Table, *names: str) -> list[tuple[object, ...]]:
     """Return these columns of an answer."""
     places = [answer.names.index(name) for name in names]
     return [tuple(row[place] for place in places) for row in answer.rows]

@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 import pytest
 
-from schemas.settings import Settings
-from sinks.clickhouse import ClickHouseSink
 from tests.unproxy.query.hunting_story import OTHER_PROXY, tables
-from unproxy import wiring
+from tests.unproxy.query.hunting_tables import hunted, picked, settings_with
 from unproxy.local.servers.engine import Engine
-from unproxy.query import kql
 from unproxy.query.answer import Table, ask
 from unproxy.query.client import Client, of_settings
+from unproxy.query.hunt import Answer
 
 PAGE = Path(__file__).parents[3] / "docs/hunting.md"
 DATABASE = "hunting"
@@ -28,11 +26,9 @@ class Query(NamedTuple):
     language: str
     text: str
 
-    def ask(self, client: Client) -> Table:
+    def ask(self, client: Client) -> Table | Answer:
         """Its answer."""
-        if self.language == "sql":
-            return ask(client, self.text, {})
-        return ask(client, kql.translate(self.text), kql.SETTINGS)
+        return ask(client, self.text, {}) if self.language == "sql" else hunted(client, self.text)
 
 
 QUERIES = [Query(*found) for found in re.findall(r"<!-- (\S+) -->\n```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL)]
@@ -41,17 +37,12 @@ QUERIES = [Query(*found) for found in re.findall(r"<!-- (\S+) -->\n```(\w+)\n(.*
 @pytest.fixture(scope="module")
 def client(engine: Engine) -> Client:
     """Asks the tables of that Tuesday."""
-    list(of_settings(Settings(clickhouse=engine.settings(""))).lines(f"CREATE DATABASE {DATABASE}", output="Null"))
-    settings = Settings(clickhouse=engine.settings(DATABASE))
-    wiring.migrate(settings)
-    sink = ClickHouseSink(settings.clickhouse)
-    for table, rows in tables().items():
-        sink.write(table, rows, table)
-    sink.close()
-    return of_settings(settings)
+    return of_settings(settings_with(engine, DATABASE, tables()))
 
 
 ANSWERS: dict[str, list[tuple[object, ...]]] = {
+    # ws-1: www.example.com, 203.0.113.21 and bad1.example; ws-2: warned, front; ws-3: noted, twice; others one each.
+    "destinations-per-device": [("srv-1", 1), ("ws-1", 3), ("ws-2", 2), ("ws-3", 2), ("ws-4", 1)],
     "who-talked-to-it": [
         ("srv-1", "bad1.example:443", "", "allowed"),
         ("ws-1", "", "203.0.113.21", "allowed"),
@@ -87,6 +78,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "past-the-proxy-rows": [("ws-1", "203.0.113.21", 443)],
 }
 COLUMNS: dict[str, list[str]] = {
+    "destinations-per-device": ["DeviceName", "Destinations"],
     "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],
     "who-was-off": ["DeviceName", "Evidence"],
     "active-and-off": ["DeviceName"],
@@ -106,16 +98,10 @@ COLUMNS: dict[str, list[str]] = {
 }
 
 
-def picked(answer: Table, names: list[str]) -> list[tuple[object, ...]]:
-    """These columns of an answer."""
-    places = [answer.names.index(name) for name in names]
-    return [tuple(row[place] for place in places) for row in answer.rows]
-
-
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.name}-{query.language}")
 def test_query_answers(client: Client, query: Query) -> None:
     """In SQL and in KQL alike."""
-    assert picked(query.ask(client), COLUMNS[query.name]) == ANSWERS[query.name]
+    assert picked(query.ask(client), *COLUMNS[query.name]) == ANSWERS[query.name]
 
 
 def test_every_block_is_asked() -> None:
@@ -142,14 +128,14 @@ def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], on:
             there = query._replace(text=query.text.replace("15:00:00", clock))
             expected = off if query.name == "who-was-off" else on
 
-            assert [device for (device,) in picked(there.ask(client), ["DeviceName"])] == expected, there
+            assert [device for (device,) in picked(there.ask(client), "DeviceName")] == expected, there
 
 
 def test_what_alerts_bring_finds_their_rows(client: Client) -> None:
     """The KQL in `Query` of each alert gives at least one row, of its device."""
     alerts = client.rows("SELECT DeviceId, Query FROM BlockAlerts WHERE Count > 0")
     for alert in alerts:
-        found = ask(client, kql.translate(alert["Query"]), kql.SETTINGS)
+        found = hunted(client, alert["Query"])
 
         assert {row[found.names.index("DeviceId")] for row in found.rows} == {alert["DeviceId"]}, alert
     assert len(alerts) == 10
@@ -159,6 +145,6 @@ def test_why_is_shown_where_it_is_known(client: Client) -> None:
     """Known to be off, by what; nothing known is empty."""
     (query,) = [query for query in QUERIES if (query.name, query.language) == ("active-and-off", "sql")]
 
-    assert picked(query.ask(client), ["DeviceName", "Why", "Since"]) == [
+    assert picked(query.ask(client), "DeviceName", "Why", "Since") == [
         ("ws-1", "defender_5007", "2026-11-24 14:00:00.000000"), ("ws-4", "", None), ("ws-5", "", None),
     ]  # fmt: skip

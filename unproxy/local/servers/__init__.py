@@ -1,5 +1,5 @@
-"""What `unproxy up` and the tests bring along: a real Apache Kafka and a real ClickHouse engine, from pip alone.
+"""The embedded servers of `unproxy up` and the tests: Apache Kafka and the ClickHouse engine, which pip installs.
 
-Both run as processes of their own with a folder of their own, on loopback only, for one machine; a fleet has its own
+Each runs as a process with its own folder and listens on loopback only. They are for one machine; a fleet has its own
 Kafka and ClickHouse.
 """

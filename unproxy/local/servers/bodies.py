@@ -1,4 +1,4 @@
-"""HTTP request bodies as pieces of plain bytes: by length or chunked, compressed or not."""
+"""Reads HTTP request bodies as pieces of plain bytes: with a length or chunked, compressed or not."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _KNOWN = ("deflate", "gzip", "lz4", "zstd")
 
 
 class BodyError(Exception):
-    """The body contradicts the head of the request."""
+    """The body is incomplete, or not as the head of the request describes it."""
 
 
 def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the body as the client sent it. Raises BodyError if it ends early."""
+    """Return the pieces of the body as the client sent it. Raises BodyError if it ends early."""
     if "chunked" in headers.get("Transfer-Encoding", "").lower():
         return _chunks(stream)
     length = headers.get("Content-Length", "0")
@@ -27,7 +27,7 @@ def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
 
 
 def decompressed(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the content of a body with this Content-Encoding. Raises BodyError."""
+    """Return the pieces of a body's content, decompressed by its Content-Encoding. Raises BodyError."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return pieces
@@ -46,7 +46,7 @@ def _exactly(length: int, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of a chunked body (RFC 9112 section 7.1)."""
+    """Yield the pieces of a chunked body (RFC 9112 section 7.1)."""
     while True:
         line = stream.readline(CHUNK_LINE_BYTES_MAX)
         try:
@@ -62,7 +62,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _decompress(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress one frame after another, as clients may send one per block."""
+    """Yield the decompressed pieces. The body may consist of several frames, as some clients send one per block."""
     frame = _frame(encoding)
     begun = False
     for piece in pieces:
@@ -82,11 +82,11 @@ def _decompress(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _frame(encoding: str) -> Any:
-    """Return a decompressor of one frame, with the interface of the standard library's."""
+    """Return a decompressor of one frame, with the interface of `zlib.decompressobj`."""
     if encoding in ("gzip", "deflate"):
         return zlib.decompressobj(wbits=31 if encoding == "gzip" else zlib.MAX_WBITS)
     if encoding == "lz4":
-        from lz4.frame import LZ4FrameDecompressor as Decompressor  # type: ignore[import-untyped]  # it has none
+        from lz4.frame import LZ4FrameDecompressor as Decompressor  # type: ignore[import-untyped]  # it has no types
     elif sys.version_info >= (3, 14):
         from compression.zstd import ZstdDecompressor as Decompressor
     else:

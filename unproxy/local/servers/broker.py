@@ -1,12 +1,12 @@
-"""The real Apache Kafka, one node, from pip alone: the broker of `unproxy up`, the bench and the tests.
+"""Apache Kafka with one node, for `unproxy up`, the bench and the tests.
 
-The Java runtime comes as a wheel; Kafka's jars are fetched once per machine into the cache folder. It is the same
-broker that production runs, so that there is one code path. What it acknowledged survives its own death, not the
-machine's.
+The Java runtime is a wheel; Kafka's jars are fetched once per machine into the cache folder. It is the same broker as
+in production, so there is only one code path. Messages that it acknowledged survive a crash of the broker, but not of
+the machine.
 
-Every user of this machine can reach its ports on loopback, so both listeners want a login (SASL, PLAIN): that of clients,
-and that of the controller, through which topics could be changed past the broker. There is one user, who may do everything.
-Its password is the secret of the folder; Java reads it from a file.
+Every user of this machine can reach the broker's ports on loopback. Both listeners therefore require a login (SASL,
+PLAIN): the listener of clients, and the listener of the controller, through which topics can be changed, too. There is
+one user, who may do everything. The password is the secret of the folder; Java reads it from a file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ from unproxy.local.servers.service import HOST, EmbeddedError, Service, free_por
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 ANSWER_SECS_MAX = 2.0
 GROUP_SECS_MAX = 0.3
-"""Short: a client that got "not yet" repeats its request only after a second, a new client at once."""
+"""Timeout, in seconds, of the query of a group while the broker starts.
+
+It is short because a client whose query the broker cannot answer yet repeats it only after a second. A new client
+queries at once.
+"""
 SHORT_LIFE_SECS_MAX = 60.0
 USER = "unproxy"
 
@@ -93,7 +97,11 @@ _JAAS = (
 
 
 class Broker(Service):
-    """A Kafka broker in a folder. Only tests and benches whose clients know no login start it with `login=False`."""
+    """A Kafka broker in a folder.
+
+    `for_bench` makes it start slower and run faster. `login=False` is only for tests and benches whose clients cannot
+    log in.
+    """
 
     name = "kafka"
 
@@ -104,12 +112,12 @@ class Broker(Service):
 
     @property
     def bootstrap(self) -> str:
-        """Where clients ask first; the same again after a restart."""
+        """The address for clients; it stays the same after a restart."""
         return f"{HOST}:{self.port}"
 
     @property
     def settings(self) -> KafkaSettings:
-        """Settings of a client of this broker, login included."""
+        """Settings of a client of this broker, including the login."""
         if not self._login:
             return KafkaSettings(bootstrap=self.bootstrap)
         return KafkaSettings(
@@ -140,7 +148,7 @@ class Broker(Service):
             message_bytes_max=MESSAGE_BYTES_MAX,
         )
         if self._login:
-            # The secret has only characters that neither JAAS nor Java's properties escape.
+            # The secret has no character that must be escaped in JAAS or in Java's properties.
             text += _LOGIN.format(jaas=_JAAS.format(user=USER, secret=self.secret.get_secret_value()))
         with private_files():
             self._properties_file.write_text(text)
@@ -151,7 +159,7 @@ class Broker(Service):
             "-Xmx512m",
             "-XX:+UseSerialGC",
             *self._class_data(java),
-            # Only what a person must read goes to the log.
+            # Log only what an operator must read.
             "-Xlog:disable",
             "-Xlog:all=error:stderr",
             "--sun-misc-unsafe-memory-access=allow",
@@ -160,7 +168,7 @@ class Broker(Service):
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
         ]
         if not self._for_bench:
-            # Quick to start, slower in the long run.
+            # This makes the broker start faster and run slower in the long run.
             options.append("-XX:TieredStopAtLevel=1")
         return [str(java), *options, "-cp", class_path, "kafka.Kafka", str(self._properties_file)], _environment()
 
@@ -181,8 +189,8 @@ class Broker(Service):
     def _answers(self) -> bool:
         if port_is_free(self.port):
             return False
-        # A consumer that reads nothing: an admin client aborts the whole process when the broker dies under its request
-        # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
+        # Use a consumer that reads nothing. An admin client would abort the whole process if the broker died during its
+        # request (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
         consumer = Consumer(
             {
                 **client_config(self.settings),
@@ -195,7 +203,8 @@ class Broker(Service):
         )
         try:
             consumer.list_topics(timeout=ANSWER_SECS_MAX)
-            # Asking for a group lays out the broker's topic of groups; the first consumer would wait 3 s for it.
+            # A query of a group makes the broker create its topic of group offsets. Otherwise the first consumer would
+            # wait 3 s for this topic.
             consumer.committed([TopicPartition("telemetry", 0)], timeout=GROUP_SECS_MAX)
             return True
         except KafkaException:
@@ -205,7 +214,7 @@ class Broker(Service):
 
 
 class _ShortLived(Broker):
-    """A broker that lives only for the class data that its Java writes."""
+    """A broker that runs once, so that Java writes its class data at the end."""
 
     def __init__(self, folder: Path, class_data: list[str]) -> None:
         super().__init__(folder)
@@ -216,7 +225,7 @@ class _ShortLived(Broker):
         return self._given
 
     def live(self) -> bool:
-        """Run a broker from start to end; return whether it ended with 0."""
+        """Start the broker and stop it; return whether it ended in time. Log an error if it does not start."""
         try:
             self.start()
             return self._end(signal.SIGTERM, SHORT_LIFE_SECS_MAX)
@@ -224,7 +233,7 @@ class _ShortLived(Broker):
             log.warning("broker for the class data did not start", extra={"error": str(error)})
             return False
         finally:
-            self.kill()  # an interrupt leaves nothing behind
+            self.kill()  # an interrupt must not leave the broker running
 
 
 def _live_once(class_data: list[str]) -> bool:
@@ -233,7 +242,10 @@ def _live_once(class_data: list[str]) -> bool:
 
 
 def create_topics(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[str]:
-    """Create those that do not exist and wait until they can be written to; return their names. Raises Failed."""
+    """Create the topics that do not exist and return their names, once all topics have leaders.
+
+    Raises Failed, and EmbeddedError if a topic gets no leader in time.
+    """
     wanted = list(topics)
     config: dict[str, Any] = {**client_config(kafka), "log_level": 0}
     client = AdminClient(config)
@@ -243,7 +255,7 @@ def create_topics(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[str]:
 
 
 def _other_port(port: int) -> int:
-    """Return any free port for the controller, which only the broker itself calls."""
+    """Return a free port for the controller that is not `port`; only the broker itself connects to it."""
     return next(chosen for chosen in iter(free_port, None) if chosen != port)
 
 
@@ -268,7 +280,10 @@ def _await_leaders(client: AdminClient, names: set[str]) -> None:
 
 
 def _in_properties(folder: Path) -> str:
-    """Escape a folder for Java's properties, which are Latin-1; Kafka splits folders at commas."""
+    """Return a folder's path, escaped for Java's properties files, which are Latin-1.
+
+    Raises EmbeddedError for a path with a comma, at which Kafka would split it.
+    """
     if "," in str(folder):
         raise EmbeddedError(f"{folder}: Kafka takes no folder with a comma in its name; choose another")
     units = str(folder).replace("\\", "\\\\").encode("utf-16-be")
@@ -277,12 +292,15 @@ def _in_properties(folder: Path) -> str:
 
 
 def _cluster_id() -> str:
-    """Return a random ID without the highest bit, as the tool takes a word that begins with a dash for an option."""
+    """Return a random cluster ID in base64 that does not begin with a dash, as Kafka's tool would read that as an option.
+
+    Its highest bit is therefore 0.
+    """
     return base64.urlsafe_b64encode((uuid.uuid4().int >> 1).to_bytes(16, "big")).decode("ascii").rstrip("=")
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment with a UTF-8 locale, in whose encoding Java reads and writes file names."""
+    """Return the environment with a UTF-8 locale, whose encoding Java uses for file names."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 

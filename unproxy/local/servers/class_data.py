@@ -1,7 +1,8 @@
-"""Java's classes laid out once (class data sharing), which halves the broker's start.
+"""Java's class data sharing: archives of prepared classes, which halve the start time of the broker.
 
-Two files in the cache folder: the classes of the Java runtime, and the broker's on top. Both are made at the first
-start on a machine, in some 5 s; Java writes the second one when a broker ends, hence a broker that lives only for this.
+There are two archives in the cache folder: one of the Java runtime's classes, and one of the broker's, which needs the
+first. Both are made at the first start on a machine, in about 5 s. Java writes the second archive when a broker ends,
+so a broker is started and stopped only for this.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> list[str]:
-    """Return options for this `java`; none if the files cannot be created.
+    """Return the options by which this `java` uses the archives; create missing ones. [] if that is not possible.
 
-    `live_once` runs a broker with the options it is given, from start to end, and returns whether it ended with 0.
+    `live_once` starts and stops a broker with the given options, and returns whether it ended in time.
     """
     runtime, broker = _files(java)
     with locked(cache_folder() / "class-data.lock"):
@@ -38,7 +39,10 @@ def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> li
 
 
 def _files(java: Path) -> tuple[Path, Path]:
-    """Return files named after this runtime: Java refuses those of another one, even of a copy in another folder."""
+    """Return the paths of the two archives. Their names identify the runtime.
+
+    Java refuses the archives of another runtime, even of a copy in another folder.
+    """
     modules = java.parent.parent / "lib" / "modules"
     seen = modules.stat()
     which = hashlib.sha256(f"{modules} {seen.st_size} {seen.st_mtime_ns}".encode()).hexdigest()[:12]
@@ -47,7 +51,7 @@ def _files(java: Path) -> tuple[Path, Path]:
 
 
 def _lay_out_runtime(java: Path, file: Path) -> bool:
-    for old in cache_folder().glob("*.jsa*"):  # of runtimes that were replaced; some 60 MB each
+    for old in cache_folder().glob("*.jsa*"):  # archives of earlier runtimes, about 60 MB each
         old.unlink(missing_ok=True)
     fresh = file.with_suffix(".jsa.new")
     command = [str(java), "-Xshare:dump", f"-XX:SharedArchiveFile={fresh}", "-XX:+UseSerialGC"]

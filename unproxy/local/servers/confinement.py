@@ -1,8 +1,8 @@
-"""Landlock (Linux 5.13 and later): the kernel keeps the engine's process inside its data folder.
+"""Landlock (Linux 5.13 and later): the kernel confines the engine's process to its data folder.
 
 ClickHouse's grants do not cover everything that the library can do: INTO OUTFILE, FROM INFILE, the scalar function `file`
-and the table engine Executable act with the rights of the process. The kernel refuses them instead: files outside the
-given folders can be neither read nor written, no program can be executed, no TCP connection opened.
+and the table engine Executable act with the rights of the process. The kernel therefore restricts these rights: the
+process cannot read or write files outside of the given folders, execute programs or open TCP connections.
 
 Source: https://docs.kernel.org/userspace-api/landlock.html
 """
@@ -30,7 +30,7 @@ _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _ABSTRACT_SOCKETS, _SIGNALS = 1 << 0, 1 << 1
 
 _FILE_RIGHTS_SINCE = {1: 13, 2: 14, 3: 15, 5: 16}
-"""How many of the file rights, counted from the lowest bit, a version of Landlock knows."""
+"""Number of file rights, which are the lowest bits, by the version of Landlock that introduced the last of them."""
 _NETWORK_SINCE, _SCOPES_SINCE = 4, 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,10 +45,10 @@ def version() -> int:
 
 
 def confine(*, read: Iterable[Path], write: Iterable[Path], port: int) -> bool:
-    """Confine this thread and those that it starts to these folders and files, and to listening on this TCP port.
+    """Confine this thread and the threads that it starts to these folders and files, and to listening on this TCP port.
 
-    Paths that do not exist are left out. Returns False where the kernel has no Landlock; nothing is confined then.
-    Below version 4 (Linux 6.7) TCP stays open. Raises OSError.
+    Return False if the kernel has no Landlock; nothing is confined then. Paths that do not exist are ignored. Before
+    version 4 (Linux 6.7), TCP is not restricted. Raises OSError.
     """
     offered = version()
     if not offered:

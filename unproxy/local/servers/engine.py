@@ -1,13 +1,13 @@
-"""The ClickHouse engine as a process of its own, with ClickHouse's HTTP interface before it on loopback.
+"""The ClickHouse engine in its own process, behind ClickHouse's HTTP interface on loopback.
 
     python -P -m unproxy.local.servers.engine --folder DIR --port N
 
-It is for the laptop and the tests: sink, queries, console and a user's own tools meet the same endpoint as in
-production. It has one user, `default`, whose password is in `DIR/secret`, and no TLS; it is no server for a fleet. A data
-folder can be open in one process only.
+It is for one machine and for the tests: sink, queries, console and the user's own tools use the same interface as in
+production. It has one user, `default`, whose password is in `DIR/secret`. It has no TLS, so it is no server for a fleet.
+Only one process can have a data folder open.
 
-What a statement may do is limited twice: by ClickHouse's grants (`access.xml`, beside this file), and by the kernel where
-it has Landlock (`confinement.py`).
+Statements are restricted twice: by ClickHouse's grants (`access.xml`, beside this file), and by the kernel if it has
+Landlock (`confinement.py`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 
 _MODULE = "unproxy.local.servers.engine"
 _KEPT_VARIABLES = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "MALLOC_CONF")
-"""Of our environment; a statement could read the rest of it, and people keep secrets there."""
+"""The only environment variables that the engine gets: statements can read them, and others may hold secrets."""
 _SYSTEM_FILES = (
     *("/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone"),
     *("/dev/random", "/dev/urandom", "/sys/devices/system", "/sys/fs/cgroup"),
     *("/proc/cpuinfo", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/sys"),
 )
-"""What Python and the library read of the system: code, time zones, randomness, and how large the machine is."""
+"""Files of the system that Python and the library read: code, time zones, random numbers, size of the machine."""
 
 
 class Engine(Service):
@@ -47,7 +47,7 @@ class Engine(Service):
 
     @property
     def url(self) -> str:
-        """The address for clients; the same again after a restart."""
+        """The URL for clients; it stays the same after a restart."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -56,7 +56,7 @@ class Engine(Service):
         return HOST
 
     def settings(self, database: str, *, timeout_secs: float = 30.0) -> ClickHouseSettings:
-        """Return the settings of a client of this engine, login included."""
+        """Return the settings of a client of this engine, including the login."""
         return ClickHouseSettings(url=self.url, database=database, password=self.secret, timeout_secs=timeout_secs)
 
     def _is_ours(self, command: list[str]) -> bool:
@@ -81,13 +81,14 @@ class Engine(Service):
 
 
 def main() -> int:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM or SIGINT; return the exit code if the server cannot start."""
     parser = argparse.ArgumentParser(prog=f"python -P -m {_MODULE}", description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="folder of data and secret; made when missing")
     parser.add_argument("--port", type=int, required=True, help=f"port on {HOST}")
     given = parser.parse_args()
     folder = given.folder.absolute()
-    # The library takes a config.xml of the current folder for its own.
+    # The library would use a config.xml in the current folder, so leave the user's folder. It also looks for
+    # access.xml in the current folder.
     os.chdir(Path(__file__).parent)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     os.umask(0o077)
@@ -97,10 +98,10 @@ def main() -> int:
     # The library opens an empty engine in a temporary folder when it is imported.
     os.environ["TMPDIR"] = str(temporary)
     secret = secret_of(folder)
-    # Before the library is loaded: threads that run already would stay unconfined.
+    # Confine the process before the library is loaded: threads that run already would stay unconfined.
     if not confine(read=_needed_files(), write=[data, Path("/dev/null")], port=given.port):
         log.warning("kernel has no Landlock: statements with INTO OUTFILE or FROM INFILE can reach the user's files")
-    # Only here, so that a process that merely starts this one need not load the engine (370 MB).
+    # This import is here so that a process that only starts the engine does not load the library (370 MB).
     from unproxy.local.servers.front import serve
 
     return serve(data, given.port, secret)

@@ -1,12 +1,12 @@
 """ClickHouse's HTTP interface on loopback, in front of the engine library.
 
-It answers as a server does: `/ping`, statements in `?query=` or in the body, settings and parameters in the address,
-compressed and chunked bodies, errors with ClickHouse's code. It has no TLS, no sessions over several requests
-(`session_id` is accepted and means nothing), and it does not compress its answers.
+It answers as a server does: `/ping`, statements in `?query=` or in the body, settings and parameters in the URL,
+compressed and chunked bodies, errors with ClickHouse's code. It has no TLS and no sessions over several requests
+(`session_id` is ignored), and it does not compress its answers.
 
-Every process and every web page on this machine can reach a port on loopback. Hence each request but `/ping` must name the
-user `default` and the secret of the data folder, and requests that a browser sends for a web page are refused: by `Host`
-(DNS rebinding), by `Origin` and by `Sec-Fetch-Site`.
+Every process and every web page on this machine can reach a port on loopback. Each request except `/ping` must therefore
+log in as user `default` with the secret of the data folder. Requests that a browser sends for a web page are refused; they
+are recognised by `Host` (DNS rebinding), `Origin` and `Sec-Fetch-Site`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from unproxy.local.servers.sessions import DEFAULT_FORMAT, Answer, Request, Requ
 log = logging.getLogger(__name__)
 
 STOP_SECS_MAX = 1.0
-"""How long requests under way may take once we were asked to end; a longer one is cut, its client tries again."""
+"""Seconds that requests under way may take after a stop; longer ones are cut, and their clients must try again."""
 CLOSE_SECS_MAX = 0.7
-"""How long the engine may take to close; what was acknowledged is on disk already."""
+"""Seconds that the engine may take to close; acknowledged rows are on disk already."""
 ACCEPT_POLL_SECS = 0.05
 
 USER = "default"
 LOOPBACK = (HOST, "localhost", "::1")
-"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel."""
+"""Host names by which clients may address this server. The port is not compared: it differs behind a tunnel."""
 
 _OF_THE_INTERFACE = frozenset(
     (
@@ -58,7 +58,7 @@ _OF_THE_INTERFACE = frozenset(
         *("send_progress_in_http_headers", "http_headers_progress_interval_ms"),
     )
 )
-"""Names in the address that are no settings."""
+"""Parameters of the URL that are not settings of ClickHouse."""
 
 _STATUS_OF_CODE = {
     **dict.fromkeys((6, 25, 26, 27, 32, 33, 36, 38, 41, 42, 43, 53, 62, 69, 72, 117, 376, 441, 456), 400),
@@ -83,7 +83,7 @@ _CONTENT_TYPES = {
 
 
 def serve(data: Path, port: int, secret: SecretStr) -> int:
-    """Serve until SIGTERM or SIGINT, then end the process. Gives the exit code when it cannot begin."""
+    """Serve until SIGTERM or SIGINT, then end the process. Return the exit code if the server cannot start."""
     try:
         sessions = Sessions(data)
     except EmbeddedError as error:
@@ -100,18 +100,19 @@ def serve(data: Path, port: int, secret: SecretStr) -> int:
     os.read(end, 1)
     server.shutdown()
     if server.drain(STOP_SECS_MAX):
-        # The library waits for what it has under way, and may keep Python from running meanwhile: the system ends us.
+        # The library waits for its work under way, and may meanwhile keep Python code from running. SIGALRM then ends
+        # the process.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, CLOSE_SECS_MAX)
         sessions.close()
-    # Not by returning: the library's own threads and a query that was cut would be waited for.
+    # Do not return: Python would wait for the library's threads and for a query that was cut.
     os._exit(0)
 
 
 def _end_signal() -> int:
-    """Return a pipe that becomes readable when the process is asked to end.
+    """Return a pipe that becomes readable when the process gets SIGTERM or SIGINT.
 
-    Not an Event: the library has threads that may get the signal instead of ours, and would leave us waiting.
+    A threading.Event is not enough: if a thread of the library gets the signal, the main thread continues to wait.
     """
     end, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
@@ -122,7 +123,7 @@ def _end_signal() -> int:
 
 
 class Front(ThreadingHTTPServer):
-    """The listening side."""
+    """The HTTP server; its requests are run in `sessions`."""
 
     daemon_threads = True
     block_on_close = False
@@ -136,13 +137,13 @@ class Front(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def knows(self, user: str, password: str) -> bool:
-        """Return whether this is the login, in the same time for every wrong password."""
+        """Return whether user and password are right; a wrong password always takes the same time."""
         given = password.encode("utf-8", errors="surrogateescape")
         return hmac.compare_digest(given, self._secret) and user == USER
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Count a request while it is answered."""
+        """Count a request as under way within the context."""
         with self._changed:
             self._busy += 1
         try:
@@ -153,7 +154,7 @@ class Front(ThreadingHTTPServer):
                 self._changed.notify_all()
 
     def drain(self, timeout_secs: float) -> bool:
-        """Wait for the requests under way; False when some are left."""
+        """Wait until no request is under way; return False if some are left after `timeout_secs` seconds."""
         with self._changed:
             if done := self._changed.wait_for(lambda: self._busy == 0, timeout_secs):
                 return done
@@ -174,11 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: Front
 
     def do_GET(self) -> None:
-        """Answer a query that only reads, as a ClickHouse server does."""
+        """Run a statement that may only read, as a ClickHouse server does for GET."""
         self._answer_request(read_only=True)
 
     def do_POST(self) -> None:
-        """Answer any statement."""
+        """Run any statement."""
         self._answer_request(read_only=False)
 
     do_HEAD = do_GET  # noqa: N815  # named by http.server
@@ -196,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif address.path in ("/ping", "/replicas_status") or asks_nothing:
                 self._send(200, b"Ok.\n", {"Content-Type": "text/html; charset=UTF-8"})
             elif not self.server.knows(*self._login(given)):
-                # Without WWW-Authenticate, so that no browser asks for the login and then sends it for any page.
+                # There is no WWW-Authenticate header: a browser would ask for the login, then send it for any web page.
                 self._refuse(
                     _AUTHENTICATION_FAILED,
                     f"{USER}: Authentication failed: password is incorrect, or there is no user with such name; the user is "
@@ -209,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._run(given, read_only=read_only)
 
     def _refusal(self) -> str:
-        """Return why a request is refused with any login; "" for one that no web page can have sent."""
+        """Return why a request that a web page may have sent is refused; "" if no web page can have sent it."""
         hosts = self.headers.get_all("Host", [])
         host = hosts[0].strip() if len(hosts) == 1 else ""
         if _hostname(host) not in LOOPBACK:
@@ -222,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         return ""
 
     def _login(self, given: dict[str, str]) -> tuple[str, str]:
-        """Return user and password as a ClickHouse server does: from its own headers, Basic auth, or the address."""
+        """Return user and password, from the same places as a ClickHouse server: its own headers, Basic auth, the URL."""
         named = self.headers.get("X-ClickHouse-User"), self.headers.get("X-ClickHouse-Key")
         if any(value is not None for value in named):
             return named[0] or USER, named[1] or ""
@@ -236,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         return given.get("user", USER), given.get("password", "")
 
     def _refuse(self, code: int, text: str) -> None:
-        """Refuse without reading the body, so the connection cannot be used again."""
+        """Refuse the request without reading its body, and close the connection, which cannot be used again."""
         self.close_connection = True
         self._fail(RequestError(code, text))
 
@@ -255,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._succeed(answer)
 
     def _read_on(self, sent: Iterator[bytes]) -> None:
-        """Read the rest of the body, which would otherwise be read as the next request."""
+        """Read and discard the rest of the body, which would otherwise be taken for the next request."""
         try:
             deque(sent, maxlen=0)
         except BodyError:
@@ -324,7 +325,7 @@ def _hostname(host: str) -> str:
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """Return the plain fields of a form, in which clients send long parameters."""
+    """Return the fields of a form, in which clients send long parameters. Raises RequestError if it contains a file."""
     parser = email.parser.BytesParser(policy=email.policy.HTTP)
     message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
     fields: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """Kafka's jars: fetched once from Maven Central, kept in the cache folder, compared with their digests at each start.
 
-After a change of COORDINATES write jars.sha256 from the `jgo.lock.toml` of the environment that jgo makes in the cache folder.
+After a change of COORDINATES, update jars.sha256: jgo writes the digests to `jgo.lock.toml`, in the environment that it
+makes in the cache folder.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simp
 
 
 def cache_folder() -> Path:
-    """Return the folder that keeps downloads, open to its owner only: $XDG_CACHE_HOME/unproxy, else ~/.cache/unproxy.
+    """Return the folder of downloads, which is created if missing: $XDG_CACHE_HOME/unproxy, else ~/.cache/unproxy.
 
-    Jars and class data in it are code that the broker runs. Raises EmbeddedError.
+    Only its owner may use it, because the broker runs the jars and class data in it. Raises EmbeddedError.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "unproxy"
@@ -38,7 +39,10 @@ def cache_folder() -> Path:
 
 
 def kafka_jars() -> list[Path]:
-    """Return the broker's jars, always in the same order, each compared with its digest. Raises EmbeddedError."""
+    """Return the broker's jars, always in the same order; fetch them if they are missing.
+
+    Raises EmbeddedError if that fails, or if a jar differs from its digest.
+    """
     folder = cache_folder()
     known = folder / f"kafka-{KAFKA_VERSION}.jars"
     with locked(folder / "jars.lock"):
@@ -61,7 +65,7 @@ def digests() -> dict[str, str]:
 
 
 def verify(jars: Iterable[Path]) -> None:
-    """Raise EmbeddedError unless these are exactly the jars of `digests`. 46 MB take 0.04 s."""
+    """Raise EmbeddedError unless these are exactly the jars of `digests`. This takes 0.04 s for 46 MB."""
     expected = {"{1}-{2}.jar".format(*name.split(":")): digest for name, digest in digests().items()}
     for jar in jars:
         with jar.open("rb") as file:
@@ -80,7 +84,7 @@ def verify(jars: Iterable[Path]) -> None:
 
 
 def _listed(file: Path) -> list[Path]:
-    """Return what an earlier start wrote down, if all of it is still there."""
+    """Return the jars that an earlier start listed in this file; [] if the file or one of them is missing."""
     if not file.exists():
         return []
     jars = [Path(line) for line in file.read_text(encoding="utf-8").splitlines()]

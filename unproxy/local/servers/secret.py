@@ -1,4 +1,4 @@
-"""The secret of an embedded server: made once, kept in the server's folder, required of every client."""
+"""The secret of an embedded server: it is made once, kept in the server's folder, and required of every client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def secret_of(folder: Path) -> SecretStr:
     """Return the secret of the server in this folder; the first call creates it, readable for its owner only."""
     file = folder / _FILE
     if not file.exists():
-        # A name of its own for each writer; the first link wins, and no reader sees half of it.
+        # Each writer has its own temporary file. The first link wins, and no reader sees an incomplete secret.
         fresh = folder / f"{_FILE}.{os.getpid()}"
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as out:

@@ -1,11 +1,10 @@
-"""A server that lives in a folder: started, found again, stopped.
+"""A server that keeps all its files in a folder; a later process can find and take over the running server.
 
-The folder holds the server's data, its log, its pid, its port and the secret that clients must know, so that the next
-process can take over a server that is still running, or start one that has the same data at the same address. Folder and
-files are for their owner only. The server gets a session of its own: Ctrl-C in the terminal does not reach it, so that it
-outlives its clients.
+The folder holds the server's data, its log, its PID, its port and the secret that clients must know. The next process
+can therefore take over a server that still runs, or start one with the same data at the same address. Only the owner may
+read the folder and its files. The server has its own session, so Ctrl-C in the terminal does not reach it.
 
-    EmbeddedError    you can fix this: the message states what to do
+    EmbeddedError    the user can fix this: the message states what to do
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from unproxy.local.servers.secret import secret_of
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-# Below the range from which systems take the ports of outgoing connections: else a client that waits for a killed
-# server could be given the server's own port, and the server could not come back.
+# These ports are below the range that systems use for outgoing connections. Otherwise, a client that reconnects to a
+# killed server could itself get the server's port, and the server could not start again.
 PORTS = range(18_000, 32_000)
 PORT_TRIES_MAX = 200
 PORTS_REMEMBERED = 1_000
@@ -49,10 +48,10 @@ class EmbeddedError(Exception):
 
 
 class Service(ABC):
-    """A server in a folder. Ours alone: no two of one kind in one folder."""
+    """A server in a folder; a folder has at most one server of each kind."""
 
     name: str
-    """What it is called in messages and file names."""
+    """Its name in messages and file names."""
 
     start_secs_max: float = 60.0
 
@@ -64,7 +63,7 @@ class Service(ABC):
 
     @abstractmethod
     def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
-        """Write what the server reads at its start. Gives the command and its environment."""
+        """Write the files that the server reads when it starts; return its command and environment."""
 
     @abstractmethod
     def _is_ours(self, command: list[str]) -> bool:
@@ -76,13 +75,13 @@ class Service(ABC):
 
     @property
     def port(self) -> int:
-        """The port it listens on; known once started."""
+        """The port that it listens on; known once it has started."""
         assert self._port is not None, f"the embedded {self.name} was not started"
         return self._port
 
     @property
     def pid(self) -> int:
-        """The process; known once started."""
+        """The PID of its process; known once it has started."""
         assert self._process is not None, f"the embedded {self.name} was not started"
         return self._process.pid
 
@@ -93,19 +92,22 @@ class Service(ABC):
 
     @property
     def secret(self) -> SecretStr:
-        """The password of its clients; known once its folder exists."""
+        """The password for its clients; its folder must exist."""
         return secret_of(self.folder)
 
     @property
     def log_file(self) -> Path:
-        """Where it writes what happens to it."""
+        """Path of its log."""
         return self.folder / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start it, or take over the one of this folder that still runs; return once it answers."""
+        """Start the server, or take over the one that still runs in this folder; return once it answers.
+
+        Raises EmbeddedError if it does not answer within `start_secs_max` seconds.
+        """
         make_private(self.folder)
         with locked(self.folder / "start.lock"):
-            # One that is just ending looks alive for a moment; then it is our turn.
+            # A server that is just ending is still found. It does not come to answer, and a new one is started.
             if self.attach() and self._comes_to_answer():
                 return
             self._spawn()
@@ -114,7 +116,7 @@ class Service(ABC):
                 raise EmbeddedError(f"the embedded {self.name} ended while starting; {self._last_words()}")
 
     def attach(self) -> bool:
-        """Find the one of this folder that runs, without starting any; False when there is none."""
+        """Find the server that runs in this folder, without starting one; return False if none runs."""
         process, port = self._left_running(), _number_in(self._port_file)
         if process is None or port is None:
             return False
@@ -122,11 +124,11 @@ class Service(ABC):
         return True
 
     def stop(self, timeout_secs: float = 10) -> None:
-        """Ask it to end and wait; past the time it is killed. Nothing happens when it does not run."""
+        """Ask the server to end, and wait; kill it after `timeout_secs` seconds. Do nothing if it does not run."""
         self._end(signal.SIGTERM, timeout_secs)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, which has the same effects as a crash."""
         self._end(signal.SIGKILL, 0)
 
     def _end(self, how: signal.Signals, timeout_secs: float) -> bool:
@@ -171,7 +173,10 @@ class Service(ABC):
             return None
 
     def _choose_port(self) -> int:
-        """Return the requested port, else the last one, else any free one."""
+        """Return the requested port, else the port of the last start if it is free, else any free port.
+
+        Raises EmbeddedError if the requested port is taken.
+        """
         asked = self._asked_port or self._port
         if asked:
             if not port_is_free(asked):
@@ -193,7 +198,7 @@ class Service(ABC):
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         out = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            # Not subprocess.Popen: that complains when a process outlives the object, which is what ours are for.
+            # Not subprocess.Popen, which warns if the process outlives the object, as this one does on purpose.
             with private_files():
                 pid = os.posix_spawn(
                     command[0],
@@ -218,7 +223,7 @@ class Service(ABC):
             self._pid_file.write_text(f"{pid}\n")
 
     def _comes_to_answer(self) -> bool:
-        """Wait for the first answer; False when the process ends before."""
+        """Wait for the first answer; return False if the process ends before. Raises EmbeddedError after the timeout."""
         deadline = time.monotonic() + self.start_secs_max
         while time.monotonic() < deadline:
             if self._answers():
@@ -237,12 +242,15 @@ class Service(ABC):
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder, or close an existing one to all but its owner. Raises EmbeddedError."""
+    """Create a folder for its owner only, or restrict an existing one to its owner.
+
+    Raises EmbeddedError if that fails or if the folder belongs to another user.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = folder.stat()
         if found.st_uid != os.geteuid():
-            # Its owner knows the secret in it and can put tables, settings and logs there.
+            # The owner could read the secret in the folder, and replace tables, settings and logs.
             raise EmbeddedError(f"{folder}: belongs to another user (uid {found.st_uid}); choose a folder of your own")
         folder.chmod(0o700)
     except OSError as error:
@@ -251,7 +259,7 @@ def make_private(folder: Path) -> None:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Create files within the context for their owner only, also in the processes started there."""
+    """Restrict files that are created within the context to their owner, also in processes that are started within."""
     before = os.umask(0o077)
     try:
         yield
@@ -261,7 +269,7 @@ def private_files() -> Iterator[None]:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold a lock over all processes."""
+    """Hold an exclusive lock on a file within the context; other processes wait for it."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -284,7 +292,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port without a listener that was not handed out lately."""
+    """Return a port without a listener that this function has not returned lately. Raises EmbeddedError."""
     for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
         if port not in _given and port_is_free(port):
             _given.append(port)

@@ -1,10 +1,10 @@
-"""ClickHouse requests carried out by the engine library (chdb), each in a session of its own.
+"""Runs ClickHouse requests in the engine library (chdb), each on its own connection.
 
-One chdb connection runs one query at a time and keeps what SET and USE did to it. A connection costs a quarter of a
-millisecond, so each request gets a fresh one: nothing leaks from one request to the next, and a slow query delays no
-other.
+A chdb connection runs one query at a time and keeps the effects of SET and USE. A new connection costs only a quarter of
+a millisecond, so each request gets its own: no setting leaks into the next request, and a slow query does not delay
+others.
 
-    RequestError     the request cannot be carried out; has the engine's code and text
+    RequestError     the request cannot be run; has the engine's code and text
     EmbeddedError    the data folder cannot be opened
 """
 
@@ -26,25 +26,28 @@ from unproxy.local.servers.service import EmbeddedError
 from unproxy.local.servers.statement import SCANNED_BYTES_MAX, Insert, asked_format, find_insert, has_second_statement
 
 QUERIES_MAX = 64
-"""Requests carried out at once; more wait for their turn."""
+"""Largest number of requests that run at once; further ones wait."""
 STATEMENT_BYTES_MAX = 512 * 1024 * 1024
-"""A statement without data in a format is held in memory as a whole; a longer one is refused."""
+"""Largest size of a statement that is not a streamed INSERT, because it is held in memory as a whole."""
 DEFAULT_FORMAT = "TabSeparated"
 ACCESS_FILE = "access.xml"
-"""What statements may do; in the folder of this module, which is the process's current one."""
+"""File of the grants of statements, in the folder of this module, which is the current folder of the process."""
 
 _CODE = re.compile(r"Code: (\d+)\. .*", re.DOTALL)
 _NAME = re.compile(r"\w+")
 SYNTAX_ERROR, UNKNOWN_SETTING, TOO_LARGE, UNKNOWN = 62, 115, 307, 1002
 
 _STORING_FAILED = frozenset((75, 76, 241, 243, 252))
-"""CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TOO_MANY_PARTS."""
+"""ClickHouse's codes of errors that keep valid rows from being stored.
+
+CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TOO_MANY_PARTS.
+"""
 RECENT_SECS = 5
-"""Largest age of an error that counts as the failure of an insert."""
+"""Largest age, in seconds, of an error that counts as the failure of an insert."""
 
 
 class RequestError(Exception):
-    """The engine refused; `code` is ClickHouse's."""
+    """The request cannot be run; `code` is ClickHouse's error code."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -53,10 +56,10 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one HTTP request asks for."""
+    """The content of one HTTP request."""
 
     text: Iterator[bytes]
-    """The statement, and behind an INSERT ... FORMAT its data, in pieces."""
+    """The statement in pieces; after an INSERT ... FORMAT, its data follows."""
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it."""
+    """The result of a request: the body in ClickHouse's `format`, and the counts of the header X-ClickHouse-Summary."""
 
     body: bytes
     format: str
@@ -74,16 +77,20 @@ class Answer:
 
 
 class Sessions:
-    """The engine on one data folder; at most one process at a time may have it."""
+    """The engine on one data folder; at most one process at a time can have the folder open.
+
+    Raises EmbeddedError if the folder cannot be opened.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _taken_alone(folder)
-        # A relative name: it names itself as the file of users, which the library looks for in the current folder.
+        # The name is relative: the file names itself as the file of users, for which the library looks in the current
+        # folder.
         self._path = f"{folder.absolute()}?config-file={ACCESS_FILE}"
         self._turns = threading.BoundedSemaphore(QUERIES_MAX)
         try:
-            # Kept open: the engine ends with its last connection.
+            # This connection stays open, because the engine ends with its last connection.
             self._anchor = chdb.connect(self._path)
             version = self._anchor.query("SELECT version(), timezone()", "TabSeparated").bytes().decode().strip()
         except RuntimeError as error:
@@ -91,13 +98,13 @@ class Sessions:
         self.version, self.timezone = version.split("\t")
 
     def run(self, request: Request) -> Answer:
-        """Carry it out. Raises RequestError; the request's text may then be read only in part."""
+        """Run a request and return its answer. Raises RequestError; the request's text may then be partly unread."""
         head, rest = _until(SCANNED_BYTES_MAX, request.text)
         insert = None if request.settings.get("dialect") else find_insert(head)
         with self._turns, chdb.connect(self._path) as connection:
             try:
                 _prepare(connection, request)
-                # The library's streaming insert knows no parameters.
+                # The library's streaming insert does not support parameters.
                 if insert and not request.parameters:
                     before = self._failed_inserts()
                     answer = _insert(connection, insert, chain([head[insert.data_at :]], rest))
@@ -110,21 +117,22 @@ class Sessions:
                 raise RequestError(*(int(found[1]), found[0]) if found else (UNKNOWN, str(error))) from None
 
     def _failed_inserts(self) -> str:
-        """Return a count of the inserts that failed while their rows were stored: disk full, too many parts, no memory.
+        """Return how many inserts of the engine failed while their rows were stored: disk full, too many parts, no memory.
 
-        The library's streaming insert does not report those (chdb 4.4) and would have them taken for done. The number is
-        the whole engine's, so an insert beside one that failed may be reported as failed as well: better written twice,
-        and dropped by its token, than lost. The other way to insert reports them, and takes four times the work.
+        The library's streaming insert does not report such failures (chdb 4.4). The count is that of the whole engine, so
+        an insert that runs at the same time as a failed one may be reported as failed, too. That is harmless: the client
+        inserts its rows again, and the table drops them by their token. The other kind of insert reports the failures, but
+        takes four times the work.
         """
         with chdb.connect(self._path) as connection:
             asked = "SELECT sum(value) FROM system.events WHERE event = 'FailedInsertQuery'"
             return str(connection.query(asked, "TabSeparated").bytes().decode().strip())
 
     def _last_error(self) -> RequestError:
-        """Return what kept an insert from being stored, as far as known.
+        """Return the likely reason why an insert was not stored: the engine's latest error of `_STORING_FAILED`.
 
-        Other questions fail meanwhile, for reasons of their own. Theirs must not look as if these rows were bad: what is wrong
-        with rows is found when they are read, and reported by the library.
+        If there is none, its latest error is only quoted, without its code: it may come from another request, and its code
+        must not make these rows look wrong. The library itself reports wrong rows, when it reads them.
         """
         reasons = ", ".join(map(str, sorted(_STORING_FAILED)))
         with chdb.connect(self._path) as connection:
@@ -158,7 +166,8 @@ def _taken_alone(folder: Path) -> int:
 def _prepare(connection: Connection, request: Request) -> None:
     settings = dict(request.settings)
     if request.read_only:
-        # Neither a statement's SETTINGS nor a later SET can leave 2, which lets them change other settings, or the stricter 1.
+        # With `readonly` = 2, statements may change other settings; 1 is stricter. Neither SETTINGS in a statement nor a
+        # later SET can change `readonly` back.
         settings["readonly"] = "1" if settings.get("readonly") == "1" else "2"
     # The dialect comes last: from there on, statements are read in it.
     names = sorted(settings, key=lambda name: name == "dialect")
@@ -180,7 +189,7 @@ def _insert(connection: Connection, insert: Insert, data: Iterator[bytes]) -> An
                 inserter.append(piece)
         done = inserter.finish()
     finally:
-        inserter.cancel()  # nothing after finish
+        inserter.cancel()  # does nothing after `finish`
     return Answer(b"", insert.format, {"written_rows": done.rows_written, "written_bytes": done.bytes_written})
 
 
@@ -205,7 +214,7 @@ def _query(connection: Connection, request: Request, text: bytes, *, is_insert: 
 
 
 def _until(size: int, pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes, at least `size` if there are as many, and the rest."""
+    """Return the first bytes, at least `size` if there are so many, and the pieces that follow."""
     head: list[bytes] = []
     held = 0
     while held < size and (piece := next(pieces, None)) is not None:

@@ -1,11 +1,11 @@
-"""As much of ClickHouse's SQL as an HTTP front must understand: where an INSERT ends and its data begins."""
+"""Recognises the little of ClickHouse's SQL that the HTTP interface needs, such as where the data of an INSERT begins."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# Comments and quoted texts are one token each, so that nothing inside them is taken for a word.
+# A comment or a quoted text is one token, so that its content is not taken for words.
 _TOKEN = re.compile(
     rb"""\s+ | --[^\n]* | \#[!\ ][^\n]* | /\*.*?\*/
        | '(?:[^'\\]|\\.)*' | `(?:[^`\\]|\\.)*` | "(?:[^"\\]|\\.)*"
@@ -19,17 +19,20 @@ SCANNED_BYTES_MAX = 64 * 1024
 
 
 class Insert(NamedTuple):
-    """An INSERT with its data in some format."""
+    """An INSERT whose data follows the statement, in the given format."""
 
     sql: str
     """The statement without FORMAT."""
     format: str
     data_at: int
-    """Where in the scanned text the data begins."""
+    """Offset in the scanned text at which the data begins."""
 
 
 def find_insert(text: bytes) -> Insert | None:
-    """Return the INSERT ... FORMAT at the start of this text; None for any other statement."""
+    """Return the INSERT ... FORMAT at the start of this text; None if it is another statement.
+
+    Only the first `SCANNED_BYTES_MAX` bytes are examined.
+    """
     words = (token for token in _TOKEN.finditer(text[:SCANNED_BYTES_MAX]) if not _BLANK.match(token[0]))
     first = next(words, None)
     if first is None or first[0].upper() != b"INSERT":
@@ -47,7 +50,7 @@ def find_insert(text: bytes) -> Insert | None:
 
 
 def has_second_statement(text: bytes) -> bool:
-    """Return whether a statement follows a semicolon. The library would run it, a ClickHouse server refuses it."""
+    """Return whether another statement follows a semicolon. A ClickHouse server refuses it; the library would run it."""
     ended = False
     for token in _TOKEN.finditer(text):
         if _BLANK.match(token[0]) or token[0] == b";":
@@ -58,7 +61,7 @@ def has_second_statement(text: bytes) -> bool:
 
 
 def asked_format(text: bytes) -> str | None:
-    """Return the output format that a statement names at its end."""
+    """Return the output format that a statement names at its end; None if it names none."""
     found = _FORMAT_AT_END.search(text[-200:])
     return found[1].decode("ascii", errors="replace") if found else None
 
