@@ -7,7 +7,6 @@ news.good3.example was not listed and allowed, bad1.example was listed on a devi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.settings import CorrelationSettings, Settings
-from sinks.clickhouse import ClickHouseSink
-from streams.alerts.policy import Policy
-from streams.pipeline import Message, Pipeline
-from tests.sample import sample
+from tests.unproxy.query.conftest import Verb
 from tests.unproxy.terminal import HOSTILE, strange
-from unproxy import wiring
-from unproxy.cli import run
-from unproxy.local.parts import write_settings
-from unproxy.local.servers.engine import Engine
 from unproxy.query import screen
-from unproxy.query.client import Client, of_settings
+from unproxy.query.client import Client
 from unproxy.query.formats import PIPE_CHARS
 from unproxy.query.timeline import Wanted, as_objects, marks, question, short_ids, span, target, timeline
 
-DATABASE = "terminal"
 BLOCKED_PART = ("2026-11-24T19:07:43.270000Z", "2026-11-24T19:07:43.300000Z")
 PROXY = "198.51.100.80"
 RECORDED = Path(__file__).with_name("recorded")
 WIDTHS = (80, 120, 200)
-Verb = Callable[..., tuple[int, str, str]]
 
 
 def row(**given: Any) -> dict[str, Any]:
@@ -55,46 +44,6 @@ def row(**given: Any) -> dict[str, Any]:
 def behind(host: str, **given: Any) -> dict[str, Any]:
     """A destination behind the proxy."""
     return row(**{"Layer": "destination", "RemoteIP": "", "DestinationHost": host, "DestinationPort": 443, **given})
-
-
-@pytest.fixture(scope="module")
-def settings(engine: Engine) -> Settings:
-    """Of tables that hold the sample."""
-    list(of_settings(Settings(clickhouse=engine.settings(""))).lines(f"CREATE DATABASE {DATABASE}", output="Null"))
-    settings = Settings(clickhouse=engine.settings(DATABASE))
-    wiring.migrate(settings)
-    pipeline = Pipeline(CorrelationSettings(), Policy(settings.protection))
-    for number, line in enumerate(sample()):
-        pipeline.take(Message(number, 0, line.device.encode(), line.value, line.dialect))
-    pipeline.finish()
-    made = pipeline.drain()
-    sink = ClickHouseSink(settings.clickhouse)
-    sink.write("DeviceNetworkEvents", made.network_events, "rows")
-    sink.write("DeviceEvents", made.device_events, "verdicts")
-    sink.write("BlockAlerts", [alert for _, alert in made.alerts], "alerts")
-    sink.write("DeviceCoverage", made.coverage, "coverage")
-    sink.close()
-    return settings
-
-
-@pytest.fixture
-def client(settings: Settings) -> Client:
-    """Asks these tables."""
-    return of_settings(settings)
-
-
-@pytest.fixture
-def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
-    """A command on these tables; gives exit code, stdout and stderr."""
-    file = tmp_path / "settings.toml"
-    write_settings(settings, file)
-
-    def do(*arguments: str) -> tuple[int, str, str]:
-        code = run(["--config", str(file), *arguments])
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return do
 
 
 @pytest.mark.parametrize("width", WIDTHS)
