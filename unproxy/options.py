@@ -37,6 +37,15 @@ class Shape(StrEnum):
     JSONL = "jsonl"
 
 
+class Form(StrEnum):
+    """How records are written."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+FormOption = Annotated[Form, typer.Option("--format", help="Lines for people, one JSON array, or JSON lines.")]
 ShapeOption = Annotated[Shape, typer.Option("--format", help="Lines for people, or JSON lines.")]
 DataOption = Annotated[
     Path | None,
@@ -99,13 +108,14 @@ def utc_time(option: str, given: str) -> str:
     return as_iso(_moment(option, given))
 
 
-def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micros]:
+def span_of(first: str, since: str, last: str, until: str, now: datetime | None = None) -> tuple[Micros, Micros]:
     """Return the two times given in the options `first` and `last`, in microseconds since 1970; 0 for "".
 
-    Raises BadParameter with the option's name if a time is invalid, or if the second one is not later.
+    Times of day, and spans such as 1h, count back from `now`. Raises BadParameter with the option's name if a time is
+    invalid, or if the second one is not later.
     """
-    begin = _moment(first, since)
-    end = _moment(last, until, begin)
+    begin = _moment(first, since, now=now)
+    end = _moment(last, until, begin, now)
     if begin and end and end <= begin:
         raise typer.BadParameter(f'"{until}" is not after "{since}"', param_hint=last)
     return begin, end
@@ -118,16 +128,16 @@ def as_iso(at: Micros) -> str:
     return iso_micros(at) if at else ""
 
 
-def _moment(option: str, given: str, after: Micros = 0) -> Micros:
+def _moment(option: str, given: str, after: Micros = 0, now: datetime | None = None) -> Micros:
     from unproxy.query.times import moment
 
     if not given:
         return 0
     try:
-        return moment(given, datetime.now(UTC), after)
+        return moment(given, now or datetime.now(UTC), after)
     except ValueError:
         raise typer.BadParameter(
-            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), only the day, or 19:07 for the latest one',
+            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), only the day, 19:07, or 1h for an hour ago',
             param_hint=option,
         ) from None
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schemas.indicators import Severity
 from schemas.tables import AlertKind
-from unproxy.errors import Fixable
-from unproxy.options import DataOption, Shape, ShapeOption, as_iso, span_of, state_of, stop_asked
-from unproxy.output import notify, printable
+from unproxy.errors import Failed, Fixable
+from unproxy.options import DataOption, Form, FormOption, State, as_iso, span_of, state_of, stop_asked
+from unproxy.output import notify
+
+if TYPE_CHECKING:
+    from unproxy.query.alerts import Wanted
 
 _ID = re.compile(r"[0-9a-f]{24}")
 """Pattern of the IDs of indicators."""
@@ -42,7 +45,7 @@ def alerts(
         bool | None, typer.Option("--suppressed/--no-suppressed", help="Only suppressed ones, or only the others.")
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Alerts at most, the latest ones.")] = 1_000,
-    shape: ShapeOption = Shape.TEXT,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
     """Show alerts, or follow them as they are published.
@@ -51,35 +54,45 @@ def alerts(
     alert is shown with who suppresses it, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05
     for the latest 10:05.
     """
-    from unproxy.local.connect import kafka_settings, tables
-    from unproxy.query.alerts import Wanted, followed, line, stored
+    from unproxy.local.connect import tables
+    from unproxy.query.alerts import Wanted, line, stored
     from unproxy.query.devices import never_seen
-
-    def write(alert: Mapping[str, Any]) -> None:
-        typer.echo(json.dumps(alert) if shape is Shape.JSONL else line(alert))
+    from unproxy.query.screen import records
 
     if from_start and not follow:
         raise Fixable("--from-start goes with --follow")
+    if follow and form is Form.JSON:
+        raise Fixable("--follow has no end, and so no JSON array; give --format jsonl")
     state = state_of(context)
     severities = tuple(Severity)[tuple(Severity).index(severity) :] if severity else ()
     begin, end = span_of("--from", since, "--to", until)
     names = _destination(domain), _indicator(indicator)
     wanted = Wanted(device, kind or "", severities, suppressed, as_iso(begin), as_iso(end), *names)
-    if not follow:
-        with tables(state, data) as client:
-            rows = stored(client, wanted, limit)
-            unknown = never_seen(client, device) if device and not rows else ""
-        for row in rows:
-            write(row)
-        if not rows:
-            typer.echo(printable(f"no alerts{f': {unknown}' if unknown else ''}"), err=True)
+    if follow:
+        _follow(state, data, wanted, form, from_start=from_start)
         return
+    with tables(state, data) as client:
+        rows = stored(client, wanted, limit)
+        unknown = never_seen(client, device) if device and not rows else ""
+    if unknown:
+        raise Failed(unknown)
+    for text in map(line, rows) if form is Form.TEXT else records(rows, array=form is Form.JSON):
+        typer.echo(text)
+    if not rows:
+        typer.echo("no alerts", err=True)
+
+
+def _follow(state: State, data: Path | None, wanted: Wanted, form: Form, *, from_start: bool) -> None:
+    """Write each change of an alert until Ctrl-C."""
+    from unproxy.local.connect import kafka_settings
+    from unproxy.query.alerts import followed, line
+
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = kafka_settings(state, data)
     with stop_asked() as stop:
         for alert in followed(settings, wanted, from_start, notify):
             if alert is not None:
-                write(alert)
+                typer.echo(line(alert) if form is Form.TEXT else json.dumps(alert))
             if stop.is_set():
                 return
 

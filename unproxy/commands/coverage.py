@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, span_of, state_of
+from unproxy.errors import Failed
+from unproxy.options import DataOption, Form, FormOption, span_of, state_of
 from unproxy.output import printable
 
 
@@ -18,7 +18,7 @@ def coverage(
     until: Annotated[
         str, typer.Argument(metavar="TO", help="To this time; without it a minute, of a day all of it.")
     ] = "",
-    shape: ShapeOption = Shape.TEXT,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
     """Show by which sensors a device was seen, and what is missing or unresolved.
@@ -30,7 +30,8 @@ def coverage(
     """
     from unproxy.local.connect import tables
     from unproxy.query.coverage import MINUTE, as_objects, ask, lines
-    from unproxy.query.devices import known
+    from unproxy.query.devices import known, never_seen
+    from unproxy.query.screen import records
     from unproxy.query.times import DAY, is_day
 
     begin, end = span_of("FROM", since, "TO", until)
@@ -38,12 +39,15 @@ def coverage(
         end = begin + (DAY if is_day(since) else MINUTE)
     with tables(state_of(context), data) as client:
         found = ask(client, device, begin, end)
+        unknown = "" if found else never_seen(client, device)
         names = "" if found else known(client, "DeviceCoverage")
+    if unknown:
+        raise Failed(unknown)
     if found is None:
-        typer.echo(printable(f"{device} was never seen; {names}"), err=True)
-    elif shape is Shape.JSONL:
-        for one in as_objects(found):
-            typer.echo(json.dumps(one))
-    else:
+        typer.echo(printable(f"no sensor of {device} reports its coverage; {names}"), err=True)
+    if form is not Form.TEXT:
+        for line in records(as_objects(found) if found else [], array=form is Form.JSON):
+            typer.echo(line)
+    elif found:
         for line in lines(found):
             typer.echo(line)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, state_of
+from unproxy.options import DataOption, Form, FormOption, state_of
 from unproxy.output import printable
 
 
@@ -16,22 +15,24 @@ def event(
     identity: Annotated[
         str, typer.Argument(metavar="ID", help="RecordId, ConnectionId or AlertId, or 8 characters of its beginning.")
     ],
-    shape: ShapeOption = Shape.TEXT,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
     """Show everything about one row, connection or alert.
 
     Takes the ID of a row, a connection or an alert. Shows the rows, verdicts and alerts that belong to it, the evidence,
-    and how the destination was decided.
+    and how the destination was decided. Of an alert it shows the rows and connections that the alert counts.
     """
     from unproxy.local.connect import tables
+    from unproxy.query import screen
     from unproxy.query.event import find, report
 
     with tables(state_of(context), data) as client:
         known = find(client, identity)
-    if shape is Shape.TEXT:
-        for line in report(known):
+    if form is Form.TEXT:
+        for line in report(known, screen.width_of_output()):
             typer.echo(printable(line))
         return
-    for row in (*known.connection, *known.destinations, *known.verdicts, *known.alerts):
-        typer.echo(json.dumps(row))
+    rows = (*known.connection, *known.destinations, *known.verdicts, *known.alerts)
+    for line in screen.records(rows, array=form is Form.JSON):
+        typer.echo(line)

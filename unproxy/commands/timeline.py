@@ -1,14 +1,19 @@
-"""`unproxy timeline`: shows the connections of a device, one per line."""
+"""`unproxy timeline`: what a device's processes connected to, each destination with its own verdict."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.options import DataOption, Shape, ShapeOption, as_iso, span_of, state_of
-from unproxy.output import printable
+from schemas.tables import Layer
+from unproxy.errors import Failed
+from unproxy.options import DataOption, Form, FormOption, as_iso, span_of, state_of
+from unproxy.output import notify, printable
+
+if TYPE_CHECKING:
+    from schemas.events import Micros
+    from unproxy.query.client import Client
 
 
 def timeline(
@@ -18,28 +23,56 @@ def timeline(
     until: Annotated[str, typer.Option("--to", metavar="T", help="Before this time (UTC).")] = "",
     process: Annotated[str, typer.Option(metavar="TEXT", help="File name, command line or PID of the process.")] = "",
     text: Annotated[str, typer.Option(metavar="TEXT", help="Anywhere in target, address, outcome or process.")] = "",
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Connections at most.")] = 1_000,
-    shape: ShapeOption = Shape.TEXT,
+    layer: Annotated[Layer | None, typer.Option(help="Only connections, or only destinations behind proxies.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Lines at most, the latest ones.")] = 1_000,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Oldest first.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Also URL, user, bytes and HTTP status.")] = False,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show a device's connections in time order.
+    """Show what a device connected to, newest first.
 
-    Each line is a connection: time, process, remote address (that of the proxy, if one is used), real targets, outcome,
-    and marks such as [NetworkProtection: blocked]. A time is 2026-11-24T10:05, only the day, or only 10:05 for the latest
-    10:05.
+    One line a connection, and one for each destination behind a proxy with its own verdict. The line of a connection to
+    a proxy names no target. RemoteIP is the row's; (in brackets) the proxy's, where the destination's own address is
+    unknown. Id is for `event`. A time is 2026-11-24T10:05, only the day, 1h for an hour ago, or only 10:05 on the last
+    day with data.
     """
     from unproxy.local.connect import tables
-    from unproxy.query.devices import known
-    from unproxy.query.timeline import Wanted, as_object, entries, line, question
+    from unproxy.query import screen
+    from unproxy.query.devices import never_seen
+    from unproxy.query.timeline import Wanted, as_objects, span
+    from unproxy.query.timeline import timeline as rows_of
 
-    begin, end = span_of("--from", since, "--to", until)
-    wanted = Wanted(device, as_iso(begin), as_iso(end), process, text, limit)
+    span_of("--from", since, "--to", until)
     with tables(state_of(context), data) as client:
-        found = entries(client.rows(*question(wanted)))
-        names = "" if found else known(client, "DeviceNetworkEvents")
-    for entry in found[:limit]:
-        typer.echo(json.dumps(as_object(entry)) if shape is Shape.JSONL else line(entry))
-    if len(found) > limit:
-        typer.echo(f"the first {limit} connections; --limit and --from show more", err=True)
-    if not found:
-        typer.echo(printable(f"no such connections of {device}; {names}"), err=True)
+        begin, end = _interval(client, device, since, until)
+        wanted = Wanted(device, as_iso(begin), as_iso(end), process, text, layer or "", limit, reverse)
+        page = rows_of(client, wanted)
+        unknown = "" if page.rows else never_seen(client, device)
+        known = None if page.rows else span(client, device)
+    if unknown:
+        raise Failed(unknown)
+    if form is Form.TEXT:
+        color = screen.in_color()
+        if page.rows:
+            lines = screen.timeline_lines(page.rows, screen.width_of_output(), wide=wide, color=color)
+            screen.write(lines, color=color)
+    else:
+        for line in screen.records(as_objects(page.rows), array=form is Form.JSON):
+            typer.echo(line)
+    if page.more:
+        typer.echo(f"the latest {limit:,} lines; --limit and --to show more", err=True)
+    if known:
+        typer.echo(printable(f"no such connections of {device}; {known.in_words()}"), err=True)
+
+
+def _interval(client: Client, device: str, since: str, until: str) -> tuple[Micros, Micros]:
+    """Return the interval that is asked for; times of day are those of the last day with data, which is reported."""
+    from unproxy.query.timeline import span
+    from unproxy.query.times import end_of_day, is_clock
+
+    day = span(client, device).last[:10] if is_clock(since or until) else ""
+    if not day:
+        return span_of("--from", since, "--to", until)
+    notify(f"{since or until} is taken as of {day}, the last day with data of {device} (UTC)")
+    return span_of("--from", since, "--to", until, end_of_day(day))

@@ -57,6 +57,8 @@ def show(
         made = written if raw_csv else without_formulas(written)
     else:
         iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
+        if output is Format.JSON:
+            iso["output_format_json_array_of_rows"] = "1"
         written = client.chunks(text, output="JSONEachRow", settings={**READ_ONLY, **iso, **settings})
         made = printable_chunks(written)
     # If the reader closes the pipe early (`| head`), the query must end.

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unproxy.errors import Fixable
+from unproxy.errors import Failed, Fixable
 from unproxy.output import printable
+from unproxy.query.alerts import counted
 from unproxy.query.client import Client
-from unproxy.query.formats import cell
+from unproxy.query.formats import PIPE_CHARS, cell
+from unproxy.query.screen import timeline_lines
+from unproxy.query.times import readable
 from unproxy.query.unresolved import cause_of
 
 PREFIX_CHARS_MIN = 8
 CANDIDATES_SHOWN = 10
+ROWS_OF_ALERT_MAX = 1_000
 
 Row = Mapping[str, Any]
 
@@ -52,6 +56,8 @@ class Known:
     destinations: Sequence[Row]
     verdicts: Sequence[Row]
     alerts: Sequence[Row]
+    note: str = ""
+    """What an alert counts beside what is shown, or why its rows are not shown."""
 
 
 def find(client: Client, identity: str) -> Known:
@@ -63,31 +69,78 @@ def find(client: Client, identity: str) -> Known:
     if len(identity) < PREFIX_CHARS_MIN:
         raise Fixable(f'"{identity}" is too short; give at least {PREFIX_CHARS_MIN} characters of an ID')
     asked = {"id": identity}
-    connections = [row["ConnectionId"] for row in client.rows(_CONNECTIONS, asked)]
+    things = client.rows(_THINGS, asked)
     alerts = client.rows("SELECT * FROM BlockAlerts WHERE startsWith(AlertId, {id:String}) LIMIT 11", asked)
-    candidates = [*connections, *(row["AlertId"] for row in alerts)]
-    if not candidates:
+    if not things and not alerts:
         raise Fixable(
             f"nothing is called {identity}; an ID is a RecordId, ConnectionId or AlertId, as `query` shows them"
         )
-    if len(candidates) > 1:
+    if len(things) + len(alerts) > 1:
+        candidates = [
+            *(f"{row['Matched']}  {readable(row['At'])}  {row['Device']}  {row['What']}" for row in things),
+            *(f"{row['AlertId']}  {readable(row['LastTime'])}  {row['DeviceName']}  alert" for row in alerts),
+        ]
         several = "\n".join(f"  {candidate}" for candidate in candidates[:CANDIDATES_SHOWN])
         raise Fixable(f"{len(candidates)} things begin with {identity}; give more of the ID:\n{several}")
     if alerts:
-        return Known([], [], client.rows(_VERDICTS_OF_ALERT, {"id": alerts[0]["AlertId"]}), alerts)
-    return _of_connection(client, connections[0])
+        return _of_alert(client, alerts[0])
+    if not things[0]["ConnectionId"]:
+        alone = client.rows("SELECT * FROM DeviceEvents WHERE RecordId = {id:String}", {"id": things[0]["Matched"]})
+        return Known([], [], alone, [])
+    return _of_connection(client, things[0]["ConnectionId"])
 
 
-_CONNECTIONS = (
-    "SELECT DISTINCT ConnectionId FROM (SELECT ConnectionId, RecordId FROM DeviceNetworkEvents UNION ALL "
-    "SELECT ConnectionId, RecordId FROM DeviceEvents) "
-    "WHERE startsWith(RecordId, {id:String}) OR startsWith(ConnectionId, {id:String}) ORDER BY 1 LIMIT 11"
+_THINGS = (
+    "SELECT ConnectionId, if(ConnectionId = '', RecordId, ConnectionId) AS Thing, "
+    "max(if(startsWith(RecordId, {id:String}), RecordId, ConnectionId)) AS Matched, min(Timestamp) AS At, "
+    "max(DeviceName) AS Device, if(ConnectionId = '', 'verdict', 'connection') AS What FROM ("
+    "SELECT ConnectionId, RecordId, Timestamp, DeviceName FROM DeviceNetworkEvents UNION ALL "
+    "SELECT ConnectionId, RecordId, Timestamp, DeviceName FROM DeviceEvents) "
+    "WHERE startsWith(RecordId, {id:String}) OR startsWith(ConnectionId, {id:String}) "
+    "GROUP BY ConnectionId, Thing ORDER BY Matched LIMIT 11"
 )
-_VERDICTS_OF_ALERT = (
-    "SELECT * FROM DeviceEvents WHERE (DeviceId, DestinationDomain, toDate(Timestamp), Outcome) IN "
-    "(SELECT DeviceId, DestinationDomain, toDate(FirstTime), Outcome FROM BlockAlerts WHERE AlertId = {id:String}) "
-    "ORDER BY Timestamp"
-)
+"""A verdict that fits no connection stands for itself."""
+_OF_ALERT = "DeviceId = {device:String} AND ConnectionId != '' AND has(splitByChar(' ', {ids:String}), ConnectionId)"
+
+
+def _of_alert(client: Client, alert: Row) -> Known:
+    """Return what an alert's own query finds, and the rows of these connections that are about its destination."""
+    from unproxy.query.hunt import Hunt, Limits, answered, prepared
+
+    limits = Limits(rows=ROWS_OF_ALERT_MAX)
+    try:
+        result = prepared(client, Hunt(f"{alert['Query']}\n| project RecordId, ConnectionId", limits=limits))
+        answer = answered(client, result, limits)
+    except (Fixable, Failed) as error:
+        return Known([], [], [], [alert], f"Its rows are not shown, as its query cannot be run: {error}")
+    found = {str(record) for record, _ in answer.rows}
+    connections = {str(connection) for _, connection in answer.rows if connection}
+    device = alert["DeviceId"]
+    rows = client.rows(
+        f"SELECT * FROM DeviceNetworkEvents WHERE {_OF_ALERT} ORDER BY Timestamp, RecordId",
+        {"device": device, "ids": " ".join(sorted(connections))},
+    )
+    verdicts = client.rows(
+        "SELECT * FROM DeviceEvents WHERE DeviceId = {device:String} AND has(splitByChar(' ', {ids:String}), RecordId) "
+        "ORDER BY Timestamp, RecordId",
+        {"device": device, "ids": " ".join(sorted(found))},
+    )
+    proxy_itself = alert["ProxyIP"] == alert["DestinationDomain"]
+    about = [
+        row
+        for row in rows
+        if row["Layer"] == "destination"
+        and (row["RecordId"] in found or (not proxy_itself and row["DestinationDomain"] == alert["DestinationDomain"]))
+    ]
+    words = (
+        f"The alert counts {counted(alert)}; its query finds {len(found):,} rows of {len(connections):,} connections"
+    )
+    more = f" (the first {ROWS_OF_ALERT_MAX:,} rows)" if answer.more else ""
+    return Known([row for row in rows if row["Layer"] == "connection"], about, verdicts, [alert], f"{words}{more}.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _of_connection(client: Client, connection: str) -> Known:
@@ -130,17 +183,53 @@ def decided(row: Row) -> str:
     return " ".join(sentences)
 
 
-def report(known: Known) -> Iterator[str]:
-    """Yield the rows and explanations as lines of text, in sections."""
-    for title, rows in (("Connection", known.connection), ("Destination", known.destinations)):
-        for row in rows:
+def report(known: Known, width: int = PIPE_CHARS) -> Iterator[str]:
+    """Yield the rows and explanations as lines of text, in sections; of an alert its rows as lines of a timeline."""
+    if known.note:
+        for row in known.alerts:
+            yield from _section(f"Alert {row['AlertId']}", row)
+        yield ""
+        yield known.note
+        rows = sorted([*known.connection, *known.destinations], key=lambda row: (row["Timestamp"], row["RecordId"]))
+        if rows:
+            yield from timeline_lines(rows, width)
+        for row in known.verdicts:
+            url = row["RemoteUrl"]
+            yield f"{readable(row['Timestamp'])}  verdict  {row['Outcome']}  {url}  {row['RecordId'][:PREFIX_CHARS_MIN]}"
+        return
+    if tree := process_tree((*known.connection, *known.destinations)):
+        yield "Process"
+        yield from (f"  {line}" for line in tree)
+        yield ""
+    for title, found in (("Connection", known.connection), ("Destination", known.destinations)):
+        for row in found:
             yield from _section(f"{title} {row['RecordId']}", row)
             yield f"  How it was decided: {decided(row)}"
             yield ""
-    for title, rows, key in (("Verdict", known.verdicts, "RecordId"), ("Alert", known.alerts, "AlertId")):
-        for row in rows:
+    for title, found, key in (("Verdict", known.verdicts, "RecordId"), ("Alert", known.alerts, "AlertId")):
+        for row in found:
             yield from _section(f"{title} {row[key]}", row)
             yield ""
+
+
+def process_tree(rows: Sequence[Row]) -> list[str]:
+    """Return the process of a connection as an indented tree, its parent above it where that is known; [] if neither is."""
+    for row in rows:
+        name, pid = row["InitiatingProcessFileName"], row["InitiatingProcessId"]
+        if not name and pid is None:
+            continue
+        user = "\\".join(filter(None, (row["InitiatingProcessAccountDomain"], row["InitiatingProcessAccountName"])))
+        words = [_process(name, pid), row["InitiatingProcessCommandLine"], f"user {user}" if user else ""]
+        line = "  ".join(filter(None, words))
+        parent, parent_pid = row["InitiatingProcessParentFileName"], row["InitiatingProcessParentId"]
+        if not parent and parent_pid is None:
+            return [line]
+        return [_process(parent, parent_pid), f"└─ {line}"]
+    return []
+
+
+def _process(name: str, pid: int | None) -> str:
+    return f"{name or 'unknown'}{f' ({pid})' if pid is not None else ''}"
 
 
 def _section(title: str, row: Row) -> Iterator[str]:

@@ -41,6 +41,7 @@ class Format(StrEnum):
     """Output format of a query."""
 
     TABLE = "table"
+    JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
 

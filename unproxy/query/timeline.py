@@ -1,164 +1,160 @@
-"""The device timeline: a line for each connection, with its remote address (that of the proxy) and its real targets."""
+"""The device timeline: a line for each row of DeviceNetworkEvents, each destination with its own verdict.
+
+The row of a proxied connection has the URL of its first destination beside an outcome that sums up all of them. A line that
+showed both would call an allowed destination blocked. So the line of a proxied connection names no target; its destinations
+have lines of their own.
+
+    Wanted      what is asked for
+    timeline    Wanted → Page, for the command line and a console alike
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from unproxy.output import printable
-from unproxy.query.client import OF_DEVICE, TIME
+from unproxy.query.client import OF_DEVICE, TIME, Client
 from unproxy.query.times import readable
 
-TARGETS_SHOWN = 5
+ID_CHARS_MIN = 8
+"""Shortest beginning of an ID that `event` takes."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A selection of a device's connections; an empty field selects all."""
+    """Which rows of a device are asked for; what is empty narrows nothing."""
 
     device: str
     since: str = ""
     until: str = ""
     process: str = ""
     text: str = ""
+    layer: str = ""
     limit: int = 1_000
+    """The latest so many rows."""
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of a timeline, in the order asked for."""
+
+    rows: Sequence[Row]
+    more: bool
+    """Whether earlier rows were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The first and the last time of a device's rows, as rows have them; "" where it has none."""
+
+    first: str
+    last: str
+
+    def in_words(self) -> str:
+        """Return which interval has data, in words."""
+        if not self.last:
+            return "it has no rows yet"
+        return f"it has rows from {readable(self.first, 19)} to {readable(self.last, 19)} (UTC)"
+
+
+def timeline(client: Client, wanted: Wanted) -> Page:
+    """Return the latest rows that are asked for."""
+    rows = client.rows(*question(wanted))
+    kept = rows[: wanted.limit]
+    return Page(kept[::-1] if wanted.oldest_first else kept, len(rows) > wanted.limit)
+
+
+def span(client: Client, device: str) -> Span:
+    """Return from when to when a device has rows."""
+    (row,) = client.rows(
+        f"SELECT count() AS found, min(Timestamp) AS first, max(Timestamp) AS last "
+        f"FROM DeviceNetworkEvents WHERE {OF_DEVICE}",
+        {"device": device},
+    )
+    return Span(row["first"], row["last"]) if row["found"] else Span("", "")
 
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
-    """Return the SQL that selects the rows in time order, and its parameters.
-
-    It selects one connection more than `wanted.limit`, which shows whether there are more.
-    """
-    asked = {name: value for name in _HAVING if (value := getattr(wanted, name))}
-    having = " AND ".join(_HAVING[name] for name in asked) or "1"
-    chosen = (
-        f"SELECT ConnectionId, min(ConnectionTime) AS at FROM DeviceNetworkEvents WHERE {OF_DEVICE} "
-        f"GROUP BY ConnectionId HAVING {having} ORDER BY at, ConnectionId LIMIT {{limit:UInt64}}"
-    )
+    """Return the SQL for the rows, newest first, and its parameters: for one row more than wanted."""
+    asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
+    conditions = " AND ".join([OF_DEVICE, *(_CONDITIONS[name] for name in asked)])
     return (
-        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {OF_DEVICE} AND ConnectionId IN "
-        f"(SELECT ConnectionId FROM ({chosen})) ORDER BY Timestamp, RecordId",
+        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {conditions} "
+        "ORDER BY Timestamp DESC, RecordId DESC LIMIT {limit:UInt64}",
         {"device": wanted.device, **asked, "limit": wanted.limit + 1},
     )
 
 
 _COLUMNS = (
     "Timestamp, DeviceName, ActionType, RemoteIP, RemotePort, RemoteUrl, InitiatingProcessFileName, "
-    "InitiatingProcessId, Layer, RecordId, ConnectionId, ConnectionTime, ProxyIP, ProxyPort, ProxyName, "
-    "DestinationHost, DestinationPort, "
-    "Outcome, ProtectionMode, UnresolvedReason, HostMismatch, HttpStatus"
+    "InitiatingProcessId, InitiatingProcessAccountDomain, InitiatingProcessAccountName, Layer, RecordId, ConnectionId, "
+    "ProxyIP, ProxyPort, ProxyName, DestinationHost, DestinationPort, Outcome, ProtectionMode, UnresolvedReason, "
+    "HostMismatch, HttpStatus, BytesSent, BytesReceived"
 )
-_PROTECTED = ("blocked", "warned", "bypassed", "audited")
-"""Outcomes that network protection caused."""
+_TARGET = "if(Layer = 'connection' AND ProxyIP != '', '', concat(RemoteUrl, ' ', DestinationHost))"
+"""As a line shows it: the target of a proxied connection stands on the lines of its destinations."""
+_ADDRESS = "if(Layer = 'destination' OR ProxyIP = '', concat(DestinationHost, ':', toString(DestinationPort)), '')"
 _TEXT = (
-    "concat(RemoteUrl, ' ', DestinationHost, ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', "
-    "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, "
-    "' ', ConnectionId)"
+    f"concat({_TARGET}, ' ', ifNull({_ADDRESS}, ''), ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', "
+    "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, ' ', "
+    "ConnectionId, ' ', RecordId)"
 )
-_HAVING = {
-    "since": f"at >= {TIME % 'since'}",
-    "until": f"at < {TIME % 'until'}",
-    "process": "countIf(positionCaseInsensitiveUTF8(concat(InitiatingProcessFileName, ' ', InitiatingProcessCommandLine), "
-    "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String}) > 0",
-    "text": f"countIf(positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0) > 0",
+_CONDITIONS = {
+    "since": f"Timestamp >= {TIME % 'since'}",
+    "until": f"Timestamp < {TIME % 'until'}",
+    "process": "(positionCaseInsensitiveUTF8(concat(InitiatingProcessFileName, ' ', InitiatingProcessCommandLine), "
+    "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String})",
+    "text": f"positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0",
+    "layer": "Layer = {layer:String}",
 }
-"""SQL conditions of the fields of `Wanted` that may be empty."""
+"""The condition of each field of `Wanted` that may be empty."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """A connection: a row that describes it, and the rows of its destinations."""
-
-    connection: Row
-    destinations: list[Row] = field(default_factory=list)
-
-    @property
-    def time(self) -> str:
-        """Time at which the connection was established."""
-        return str(self.connection["ConnectionTime"])
+def target(row: Row) -> str:
+    """Return where a row really leads; "" for a connection to a proxy, whose destinations have rows of their own."""
+    if row["Layer"] == "connection" and row["ProxyIP"]:
+        return ""
+    if row["DestinationHost"]:
+        return address(row["DestinationHost"], row["DestinationPort"])
+    return str(row["RemoteUrl"])
 
 
-def entries(rows: Iterable[Row]) -> list[Entry]:
-    """Group rows by connection, in time order."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row["ConnectionId"], []).append(row)
-    made = []
-    for group in found.values():
-        # The row of a destination may be published before that of its connection. Any row describes the connection.
-        connection = next((row for row in group if row["Layer"] == "connection"), group[0])
-        made.append(Entry(connection, [row for row in group if row["Layer"] == "destination"]))
-    return sorted(made, key=lambda entry: (entry.time, entry.connection["ConnectionId"]))
-
-
-def line(entry: Entry) -> str:
-    """Return a connection as one line."""
-    row = entry.connection
-    name, pid = row["InitiatingProcessFileName"], row["InitiatingProcessId"]
-    process = f"{name or 'unknown process'}{f' ({pid})' if pid is not None else ''}"
-    verb = "failed to connect to" if row["ActionType"] == "ConnectionFailed" else "established connection with"
-    parts = [readable(entry.time), f"{process:24}", f"{verb} {_place(row)}{_target(entry)}", str(row["Outcome"])]
-    return printable("  ".join([*parts, *marks(entry)]).rstrip())
-
-
-def as_object(entry: Entry) -> dict[str, Any]:
-    """Return a connection as an object for JSON."""
-    row = entry.connection
-    return {
-        "Time": entry.time,
-        "DeviceName": row["DeviceName"],
-        "InitiatingProcessFileName": row["InitiatingProcessFileName"],
-        "InitiatingProcessId": row["InitiatingProcessId"],
-        "ActionType": row["ActionType"],
-        "Connection": _place(row),
-        "Targets": targets(entry),
-        "Outcome": str(row["Outcome"]),
-        "Marks": marks(entry),
-        "ConnectionId": row["ConnectionId"],
-    }
-
-
-def targets(entry: Entry) -> list[str]:
-    """Return the real targets of a connection in the order of its requests, each once."""
-    rows = entry.destinations or [entry.connection]
-    return list(dict.fromkeys(name for row in rows if (name := _name(row))))
-
-
-def marks(entry: Entry) -> list[str]:
-    """Return marks of facts that a hunter should not overlook, such as [unresolved: no_http_event]."""
-    outcomes = {row["Outcome"] for row in [entry.connection, *entry.destinations]}
-    found = [f"NetworkProtection: {outcome}" for outcome in _PROTECTED if outcome in outcomes]
-    if reason := entry.connection["UnresolvedReason"]:
+def marks(row: Row) -> list[str]:
+    """Return the facts that a hunter should not overlook."""
+    found = []
+    if row["ActionType"] == "ConnectionFailed":
+        found.append("failed to connect")
+    if reason := row["UnresolvedReason"]:
         found.append(f"unresolved: {reason}")
-    fronted = sorted({row["HostMismatch"] for row in entry.destinations if row["HostMismatch"]})
-    if fronted:
-        found.append(f"inside used {', '.join(fronted)}")
-    return [f"[{mark}]" for mark in found]
+    if row["HostMismatch"] and target(row):
+        found.append(f"inside used {row['HostMismatch']}")
+    return found
 
 
-def _place(row: Row) -> str:
-    through = bool(row["ProxyIP"])
-    return _address(row["ProxyIP"] if through else row["RemoteIP"], row["ProxyPort"] if through else row["RemotePort"])
+def as_objects(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as objects for JSON: their columns, and what a line shows beside them."""
+    short = short_ids([str(row["RecordId"]) for row in rows])
+    return [{"Id": short[row["RecordId"]], **row, "Target": target(row), "Marks": marks(row)} for row in rows]
 
 
-def _address(ip: str, port: int | None) -> str:
+def address(ip: str, port: int | None) -> str:
+    """Return an address or a name with its port."""
     host = f"[{ip}]" if ":" in ip else ip
     return f"{host}:{port}" if port is not None else host
 
 
-def _name(row: Row) -> str:
-    if row["DestinationHost"]:
-        return _address(row["DestinationHost"], row["DestinationPort"])
-    return str(row["RemoteUrl"]) if row["Layer"] == "destination" or not row["ProxyIP"] else ""
-
-
-def _target(entry: Entry) -> str:
-    names = targets(entry)
-    if names == [_place(entry.connection)]:
-        return ""
-    shown = ", ".join(names[:TARGETS_SHOWN])
-    more = len(names) - TARGETS_SHOWN
-    return f" ({shown}{f', +{more} more' if more > 0 else ''})" if names else ""
+def short_ids(ids: Sequence[str]) -> dict[str, str]:
+    """Return for each ID its shortest beginning that none of the others has, of at least `ID_CHARS_MIN` characters."""
+    ordered = sorted(set(ids))
+    sizes = dict.fromkeys(ordered, ID_CHARS_MIN)
+    for one, other in pairwise(ordered):
+        alike = next(
+            (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+        )
+        sizes[one], sizes[other] = max(sizes[one], alike + 1), max(sizes[other], alike + 1)
+    return {one: one[:size] for one, size in sizes.items()}

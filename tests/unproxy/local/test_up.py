@@ -141,21 +141,24 @@ def test_the_commands_it_prints_work(story: Story) -> None:
         assert done.stdout
 
 
-def test_timeline_shows_a_line_a_connection(story: Story) -> None:
-    """Proxy, real target, outcome and marks stand on one line; filters by time, process and text choose."""
+def test_timeline_shows_each_destination_with_its_verdict(story: Story) -> None:
+    """Proxy, real target and outcome stand on one line, newest first; filters by time, process and text choose."""
     data = ["--data", str(story.folder)]
     done = unproxy(
         "timeline", *data, "Dev-B", "--text", "bad1.example:443", "--process", "curl", "--from", "2026-11-24"
     )
-    lines = done.out.splitlines()
+    head, *lines = done.out.splitlines()
 
     assert done.code == 0
+    assert head.startswith("Time (UTC)")
     assert lines
-    assert all(f"established connection with {PROXY}:" in line or "[2001:db8:51::80]:" in line for line in lines)
-    assert all("bad1.example:" in line and "[NetworkProtection: blocked]" in line for line in lines)
-    assert lines == sorted(lines)
+    assert all(f"  {PROXY}:" in line or "  [2001:db8:51::80]:" in line for line in lines)
+    assert all("bad1.example:443  " in line and "  blocked  " in line for line in lines)
+    assert lines == sorted(lines, reverse=True)
     assert unproxy("timeline", *data, "dev-b", "--to", "2026-11-24").out == ""
-    assert "known devices: dev-a, dev-b, dev-c" in unproxy("timeline", *data, "dev-x").err
+    unknown = unproxy("timeline", *data, "dev-x")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "known devices: dev-a, dev-b, dev-c" in unknown.err
 
 
 def test_event_shows_how_it_was_decided(story: Story) -> None:

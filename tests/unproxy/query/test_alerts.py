@@ -16,8 +16,11 @@ from sinks.clickhouse import ClickHouseSink
 from tests.sinks.sink_world import publish
 from unproxy import wiring
 from unproxy.cli import run
+from unproxy.errors import Fixable
 from unproxy.local.parts import write_settings
 from unproxy.query.alerts import Wanted, followed, line
+from unproxy.query.client import of_settings
+from unproxy.query.event import find
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -110,7 +113,7 @@ def test_unknown_device_is_reported(verb: Verb) -> None:
     """An unknown name is reported differently from a device without alerts."""
     code, out, err = verb("--device", "nodev")
 
-    assert (code, out, err) == (0, "", "no alerts: nodev was never seen; known devices: none yet\n")
+    assert (code, out, err) == (1, "", "unproxy: nodev was never seen; known devices: none yet\n")
 
 
 def test_filters_of_the_topic(settings: Settings) -> None:
@@ -154,3 +157,21 @@ def test_what_a_line_may_lack() -> None:
     assert "  curl (7)  198.51.100.80  2 requests  " in line(proxy)
     assert "  1 connection  " in line(alert(1, Kind="proxy_bypass", Count=1))
     assert "block bad.example (only its host is seen)" in line(alert(1, **{**LISTED, "IndicatorMatch": "host_only"}))
+
+
+def test_an_ambiguous_beginning_of_an_id_names_the_candidates(verb: Verb, settings: Settings) -> None:
+    """`event` refuses it; each candidate has its ID, time, device and kind."""
+    verb()
+    with pytest.raises(Fixable, match="5 things begin with 00000000") as refused:
+        find(of_settings(settings), "0" * 8)
+
+    assert sorted(str(refused.value).splitlines())[0] == f"  {1:032}  2026-11-24 19:07:01.500  dev-b  alert"
+    assert find(of_settings(settings), f"{1:032}").alerts[0]["AlertId"] == f"{1:032}"
+
+
+def test_json_is_one_array(verb: Verb) -> None:
+    """Of the same alerts as JSON lines; what never ends is no array."""
+    array, lines = (verb("--format", form)[1] for form in ("json", "jsonl"))
+
+    assert json.loads(array) == [json.loads(line) for line in lines.splitlines()]
+    assert verb("--follow", "--format", "json")[0] == 2
