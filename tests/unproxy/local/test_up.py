@@ -141,8 +141,9 @@ def test_the_commands_it_prints_work(story: Story) -> None:
         assert done.stdout
 
 
-def test_timeline_shows_each_destination_with_its_verdict(story: Story) -> None:
+def test_timeline_shows_each_destination_with_its_verdict(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxy, real target and outcome stand on one line, newest first; filters by time, process and text choose."""
+    monkeypatch.setenv("COLUMNS", "200")
     data = ["--data", str(story.folder)]
     done = unproxy(
         "timeline", *data, "Dev-B", "--text", "bad1.example:443", "--process", "curl", "--from", "2026-11-24"
