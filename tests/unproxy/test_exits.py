@@ -30,7 +30,7 @@ def test_every_exit_code_is_in_the_table() -> None:
         (["-V"], 0),
         (["timeline", "-h"], 0),
         (["nonsense"], 2),
-        (["replay", "suricata:/root/nowhere/eve.json"], 2),
+        (["replay", "suricata:/nowhere/eve.json"], 2),
         (["hunt", "--file", "/proc/1/nowhere"], 2),
         (["--config", "/proc/1/mem", "check"], 2),
         (["check", "--config"], 2),
