@@ -133,7 +133,7 @@ def test_a_time_of_day_is_one_of_the_last_day_with_data(verb: Verb) -> None:
 
 
 @pytest.mark.parametrize("ago", ["1m", "-1m"])
-def test_nothing_found_says_where_there_is_something(verb: Verb, client: Client, ago: str) -> None:
+def test_nothing_found_names_the_interval_with_data(verb: Verb, client: Client, ago: str) -> None:
     """An hour ago is an hour before now, with or without the sign."""
     first, last = (time[:19].replace("T", " ") for time in (span(client, "dev-b").first, span(client, "dev-b").last))
     code, out, err = verb("timeline", "dev-b", "--text", "no such text", "--to", ago)
