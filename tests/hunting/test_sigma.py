@@ -116,3 +116,29 @@ def test_values_stay_texts(client: Client, text: str) -> None:
     quoted = "'" + text.replace("'", "''") + "'"
 
     assert hosts(client, RULE.format("proxy", f"cs-host|contains: {quoted}", "a")) == set()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"b{n}: &a{n + 1} [{','.join([f'*a{n}'] * 10)}]\n" for n in range(12))
+        + RULE.format("proxy", "cs-host: *a12", "a"),
+        RULE.format("proxy", f"cs-host: {'[' * 3_000}{']' * 3_000}", "a"),
+        RULE.format("proxy", "cs-host: x", "not " * 3_000 + "a"),
+        "!!python/object/apply:os.system ['id']\n" + RULE.format("proxy", "cs-host: x", "a"),
+    ],
+    ids=["aliases", "lists", "negations", "objects"],
+)
+def test_a_hostile_rule_is_refused(rule: str) -> None:
+    """Aliases that multiply, deep nesting and objects of Python end in a message."""
+    with pytest.raises(SigmaRefused):
+        to_kql(rule)
+
+
+@pytest.mark.parametrize("text", ["x' or true or '", "x\\", 'x" or true //', "x'; DeviceEvents", "x\\\\' | take 1"])
+def test_a_value_of_a_rule_stays_a_text(client: Client, text: str) -> None:
+    """It finds nothing: no row has such a host, and its quotes end no literal."""
+    value = "'" + text.replace("'", "''") + "'"
+
+    assert hosts(client, RULE.format("proxy", f"cs-host: {value}", "a")) == set()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from unproxy.query.client import Client
     from unproxy.query.hunt import Limits
 
+QUERY_BYTES_MAX = 1_048_576
+"""Longest query or rule that is read from a file or standard input; the translator itself takes less."""
+
 
 def hunt(
     context: typer.Context,
@@ -129,10 +132,7 @@ def read(text: str, file: Path | None = None, name: str = "", sigma: Path | None
     elif file is not None:
         text = _of_file(file)
     elif text == "-":
-        try:
-            text = sys.stdin.buffer.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Fixable(f"standard input: not UTF-8 at byte {error.start}; convert the query to UTF-8") from None
+        text = _decoded(sys.stdin.buffer.read(QUERY_BYTES_MAX + 1), "standard input")
     if not text.strip():
         raise Fixable("there is no query; write it in quotes, name a file with --file, or - for standard input")
     return text
@@ -140,11 +140,20 @@ def read(text: str, file: Path | None = None, name: str = "", sigma: Path | None
 
 def _of_file(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with file.open("rb") as opened:
+            return _decoded(opened.read(QUERY_BYTES_MAX + 1), str(file))
     except OSError as error:
         raise Fixable(f"{file}: {error.strerror}; name a file that can be read") from None
+
+
+def _decoded(content: bytes, source: str) -> str:
+    """Return a query or rule as text. Raises Fixable where it is too long or not UTF-8."""
+    if len(content) > QUERY_BYTES_MAX:
+        raise Fixable(f"{source}: longer than {QUERY_BYTES_MAX:,} bytes; name a query or a rule")
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Fixable(f"{file}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+        raise Fixable(f"{source}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
 
 
 def _of_rule(file: Path) -> str:

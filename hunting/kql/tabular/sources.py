@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 EXTERNAL_ROWS_MAX = 100_000
 """Rows of one externaldata; they are written into the SQL."""
 
+_Row = list[object] | dict[str, object]
+"""Cells in order, or by the names of columns."""
+
 
 def bind(translation: Translation, node: s.Source, scope: Scope) -> Relation:
     """Return the table of a source. Raises KqlError."""
@@ -294,9 +297,9 @@ def _externaldata(translation: Translation, node: s.ExternalData) -> Relation:
     properties = {str(name).lower(): value for name, value in node.properties}
     format_ = str(properties.get("format") or _format_of(node.addresses)).lower()
     skips = str(properties.get("ignorefirstrecord", "false")).lower() == "true"
-    rows: list[list[object]] = []
+    rows: list[_Row] = []
     for address in node.addresses:
-        rows += _READERS.get(format_, _text_rows)(translation.external(address), len(node.columns))[1 if skips else 0 :]
+        rows += _rows(translation.external(address), format_, address, node.span)[1 if skips else 0 :]
     if len(rows) > EXTERNAL_ROWS_MAX:
         raise KqlError(f"the data have more than {EXTERNAL_ROWS_MAX:,} rows", node.span)
     names = [column.name for column in node.columns]
@@ -306,10 +309,17 @@ def _externaldata(translation: Translation, node: s.ExternalData) -> Relation:
     return literal_rows(translation, node.columns, cells, node.span)
 
 
-def _value(row: object, number: int, names: list[str]) -> object:
+def _rows(text: str, format_: str, address: str, span: Span) -> list[_Row]:
+    """Return the rows of a file. Raises KqlError where it is not of this format."""
+    try:
+        return _READERS.get(format_, _text_rows)(text)
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise KqlError(f"the data of {address[:200]} cannot be read as {format_}: {str(error)[:100]}", span) from None
+
+
+def _value(row: _Row, number: int, names: list[str]) -> object:
     if isinstance(row, dict):
         return row.get(names[number])
-    assert isinstance(row, list)
     return row[number] if number < len(row) else None
 
 
@@ -317,7 +327,7 @@ def _cell(type_: Type, value: object) -> str:
     if type_ is Type.DYNAMIC and isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return constant(type_, value).sql
     if type_ is Type.DYNAMIC or value is None:
         return constant(type_, value).sql
@@ -330,29 +340,29 @@ def _format_of(addresses: Sequence[str]) -> str:
     return name.rpartition(".")[2] if "." in name else "csv"
 
 
-def _delimited(delimiter: str) -> Callable[[str, int], list[list[object]]]:
-    return lambda text, _width: [list(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+def _delimited(delimiter: str) -> Callable[[str], list[_Row]]:
+    return lambda text: [list(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
 
 
-def _text_rows(text: str, _width: int) -> list[list[object]]:
+def _text_rows(text: str) -> list[_Row]:
     return [[line] for line in text.splitlines() if line]
 
 
-def _raw(text: str, _width: int) -> list[list[object]]:
+def _raw(text: str) -> list[_Row]:
     return [[text]]
 
 
-def _json_rows(text: str, _width: int) -> list[list[object]]:
+def _json_rows(text: str) -> list[_Row]:
     """Return objects of a JSON array or of lines; with one column of type dynamic each is the cell."""
     try:
         loaded = json.loads(text)
         found = loaded if isinstance(loaded, list) else [loaded]
     except ValueError:
         found = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return [item if isinstance(item, dict) else [item] for item in found]  # type: ignore[misc]
+    return [item if isinstance(item, dict) else [item] for item in found]
 
 
-_READERS: dict[str, Callable[[str, int], list[list[object]]]] = {
+_READERS: dict[str, Callable[[str], list[_Row]]] = {
     "csv": _delimited(","), "tsv": _delimited("\t"), "psv": _delimited("|"), "scsv": _delimited(";"), "txt": _text_rows,
     "raw": _raw, "json": _json_rows, "multijson": _json_rows,
 }  # fmt: skip

@@ -436,7 +436,7 @@ def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     both: list[Event] = [proxy_line(0, started=0), connection(1)]
     for events in (both, both[::-1]):
         for world in (World().see(*events), World().see(*events).restart()):
-            world.pipeline.correlator.proxy_log_due = lambda device, second: decided.extend(  # type: ignore[method-assign]  # noqa: ARG005
+            world.pipeline.correlator.proxy_log_due = lambda device, second: decided.extend(  # type: ignore[method-assign]  # noqa: ARG005  # only looks
                 one.decided for group in device.connections.values() for one in peek(group)
             )
             world.see(connection(9.5, port=9))

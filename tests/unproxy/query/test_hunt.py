@@ -285,6 +285,30 @@ def test_unreadable_text_is_explained(hunt: Hunt, tmp_path: Path, monkeypatch: p
         assert "not UTF-8 at byte 7" in done.err
 
 
+def test_endless_query_is_refused(hunt: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device or a pipe without an end takes no memory."""
+    typed(monkeypatch, b"x" * 2_000_000)
+
+    for done in (hunt("--file", "/dev/zero"), hunt("-"), hunt("--sigma", "/dev/zero")):
+        assert (done.code, done.out) == (2, "")
+        assert "longer than 1,048,576 bytes" in done.err
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("json", "{'a'"), ("json", "[" * 100_000), ("csv", 'a,"' + "x" * 200_000 + '"')],
+    ids=["no JSON", "nested", "field"],
+)
+def test_externaldata_of_another_format_is_refused(hunt: Hunt, tmp_path: Path, written: str, name: str) -> None:
+    """The message has the address and the format."""
+    stored = tmp_path / "data"
+    stored.write_text(name)
+    done = hunt(f"externaldata(a: string) ['u'] with (format='{written}')", "--external", f"u={stored}")
+
+    assert (done.code, done.out) == (2, "")
+    assert f"the data of u cannot be read as {written}" in done.err
+
+
 def test_externaldata_reads_the_file_that_stands_in(hunt: Hunt, tmp_path: Path) -> None:
     """Without --external it is refused and names the option; a file that is missing is named."""
     address = "https://feeds.example/list.csv?x=1"

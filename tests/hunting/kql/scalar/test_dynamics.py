@@ -1,7 +1,5 @@
 """Dynamic values: literals, paths, arrays and bags. The answers are those of the documentation, by its pages."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 from typing import Any

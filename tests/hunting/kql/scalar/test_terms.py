@@ -1,7 +1,5 @@
 """Operators that search in texts: terms, case and lists. The answers are those of the documentation, by its pages."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 from typing import Any

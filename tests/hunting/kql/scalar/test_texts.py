@@ -1,7 +1,5 @@
 """Functions of texts. The answers are those of the documentation, by its pages."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 from typing import Any

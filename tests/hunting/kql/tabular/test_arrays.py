@@ -1,7 +1,5 @@
 """`mv-expand` and `mv-apply`: elements as rows, and operators on the elements of each row."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 import pytest

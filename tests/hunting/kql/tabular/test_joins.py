@@ -1,7 +1,5 @@
 """Joins of all kinds: rows, columns and keys."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 from typing import Any

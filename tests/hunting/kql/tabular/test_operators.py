@@ -1,7 +1,5 @@
 """Operators that keep, sort and count rows, and that choose columns."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 import pytest

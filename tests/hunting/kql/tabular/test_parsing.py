@@ -1,7 +1,5 @@
 """`parse`, `parse-where` and `parse-kv`."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 import pytest

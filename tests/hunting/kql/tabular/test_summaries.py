@@ -1,7 +1,5 @@
 """`summarize` and `top-nested`: groups, names of columns, and what no rows give."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 import pytest

@@ -1,7 +1,5 @@
 """Unions: columns by name and type."""
 
-# ruff: noqa: E501  one line for each answer
-
 from __future__ import annotations
 
 import pytest
