@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from hunting.kql.protocols import Table
@@ -10,8 +11,8 @@ from schemas.columns import columns
 from schemas.joined_tables import JOINED, columns_of, extra_columns
 from schemas.tables import TABLES
 
-SUFFIXES_LEFT_OUT = ("_versions",)
-"""Tables behind a view: a hunt reads the view, which shows the latest version of each row."""
+_LEFT_OUT = re.compile(r"\..*|.*_versions|schema_migrations")
+"""Tables behind a view, whose rows the view shows in their latest version; tables of ClickHouse's own and of `migrate`."""
 
 
 def known(database: str = "") -> dict[str, Table]:
@@ -35,7 +36,7 @@ def of_server(rows: Iterable[Mapping[str, object]], database: str) -> dict[str, 
     aliased = set()
     for row in rows:
         table = str(row["table"])
-        if not table.endswith(SUFFIXES_LEFT_OUT) and not table.startswith("."):
+        if not _LEFT_OUT.fullmatch(table):
             written.setdefault(table, {})[str(row["name"])] = str(row["type"])
             if row["default_kind"] == "ALIAS":
                 aliased.add(table)

@@ -8,6 +8,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from hunting import catalog
+from hunting.kql.errors import KqlError
 from hunting.kql.translation import translate
 from schemas.joined_tables import JOINED
 from sinks.clickhouse import connect
@@ -101,3 +102,14 @@ def test_catalog_is_the_servers(client: Client, unique: str) -> None:
     assert set(JOINED) < set(known)
     for name, table in known.items():
         assert dict(server[name].columns) == dict(table.columns), name
+
+
+@pytest.mark.parametrize("table", ["DeviceNetworkEvents_versions", "schema_migrations"])
+def test_tables_behind_the_views_are_no_tables_of_hunts(filled: Client, unique: str, table: str) -> None:
+    """Old versions of a row would count, also for `union *`."""
+    with pytest.raises(KqlError, match="there is no table"):
+        hunted(filled, unique, f"{table} | count")
+
+    assert hunted(
+        filled, unique, "union withsource=Table Device* | where Table startswith 'DeviceNetworkE' | count"
+    ) == [(1,)]

@@ -41,6 +41,8 @@ class Limits:
             **READ_ONLY,
             "max_execution_time": str(self.secs),
             "max_memory_usage": str(self.memory_mb * 1_000_000),
+            # As in the reader's profile (deploy/clickhouse/users.xml), which allows no other.
+            "max_query_size": "1048576",
             "max_ast_elements": "500000",
             "max_expanded_ast_elements": "5000000",
             "join_use_nulls": "0",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hunting.kql.scope import Column, Relation
-from hunting.kql.types import NEVER_NULL, Type, stored
+from hunting.kql.types import NEVER_NULL, Type
 from hunting.kql.values import constant, identifier, text_literal
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def _part(name: str, relation: Relation, columns: Sequence[tuple[str, Type, str]
             if not column.nullable and type_ not in NEVER_NULL:
                 sql = f"toNullable({sql})"
         else:
-            sql = f"CAST({constant(type_, None).sql}, {text_literal(stored(type_))})"
+            sql = constant(type_, None).sql
         cells.append(f"{sql} AS {identifier(result)}")
     return f"SELECT {', '.join(cells)} FROM {relation.source} AS t"

@@ -285,6 +285,16 @@ def test_unreadable_text_is_explained(hunt: Hunt, tmp_path: Path, monkeypatch: p
         assert "not UTF-8 at byte 7" in done.err
 
 
+def test_a_list_of_an_incident_may_be_long(hunt: Hunt) -> None:
+    """Ten thousand hosts are more SQL than ClickHouse takes by default; so is a search of all tables."""
+    listed = ", ".join(f"'host-{number}.incident.example'" for number in range(8_000))
+
+    assert rows(hunt(f"DeviceNetworkEvents | where RemoteUrl in~ ({listed}) | count", "--format", "jsonl")) == [
+        {"Count": 0}
+    ]
+    assert rows(hunt("search 'no-such-word' | count", "--format", "jsonl")) == [{"Count": 0}]
+
+
 def test_endless_query_is_refused(hunt: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device or a pipe without an end takes no memory."""
     typed(monkeypatch, b"x" * 2_000_000)
