@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scalar.dynamics import array, elements
-from hunting.kql.syntax import Call, Expression, Star
+from hunting.kql.syntax import Call, Star
 from hunting.kql.types import NEVER_NULL, NUMBERS, Type
 from hunting.kql.values import Value, converted, to_dynamic
 
@@ -318,11 +318,6 @@ KNOWN: dict[str, Aggregate] = {
     "binary_all_or": Aggregate(_bits("groupBitOr"), ""),
     "binary_all_xor": Aggregate(_bits("groupBitXor"), ""),
 }
-
-
-def is_aggregate(node: Expression) -> bool:
-    """Return whether an expression is a call of an aggregate."""
-    return isinstance(node, Call) and (node.function in KNOWN or node.function in MULTIPLE)
 
 
 MULTIPLE = ("arg_max", "arg_min", "argmax", "argmin", "percentiles", "take_any", "any")

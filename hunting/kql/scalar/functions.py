@@ -10,7 +10,7 @@ from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar import conditions, dynamics, network, numbers, texts, times
 from hunting.kql.scalar.signatures import Signature
 from hunting.kql.scope import near
-from hunting.kql.syntax import Call, Literal, Name, SubQuery, TypeOf
+from hunting.kql.syntax import Call, Literal, SubQuery, TypeOf
 from hunting.kql.types import Type
 from hunting.kql.values import Value, constant, converted, to_dynamic, to_text
 
@@ -182,11 +182,6 @@ def _bin_at(scalars: Binder, node: Call) -> Value:
     if distance.type is Type.REAL:
         sql = Value(f"(floor({distance.sql} / {size.sql}) * {size.sql})", Type.REAL, distance.nullable)
     return numbers.arithmetic("+", fixed, sql, node.span).called(value.name)
-
-
-def _column_name(node: Call) -> str:
-    argument = node.arguments[0].value if node.arguments else None
-    return argument.text if isinstance(argument, Name) else ""
 
 
 SPECIAL: dict[str, Callable[[Binder, Call], Value]] = {
