@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import takewhile
@@ -99,6 +99,32 @@ class Function:
     scope: Scope
 
 
+class Columns(Mapping[str, Value]):
+    """The columns of a table by name. A value is made when it is first asked for: a query names few of a table's columns."""
+
+    __slots__ = ("_alias", "_columns", "_values")
+
+    def __init__(self, columns: tuple[Column, ...], alias: str = "t") -> None:
+        self._columns = {column.name: column for column in columns}
+        self._alias = alias
+        self._values: dict[str, Value] = {}
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the column as a value. Raises KeyError."""
+        found = self._values.get(name)
+        if found is None:
+            found = self._values[name] = self._columns[name].value(self._alias)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names in the order of the table."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self._columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Names that are visible at one place. Columns come before variables."""
@@ -113,16 +139,11 @@ class Scope:
 
     def over(self, relation: Relation, alias: str = "t") -> Scope:
         """Return the scope with the columns of a table."""
-        return replace(
-            self, columns={column.name: column.value(alias) for column in relation.columns}, relation=relation
-        )
+        return replace(self, columns=Columns(relation.columns, alias), relation=relation)
 
     def joined(self, left: Relation, right: Relation) -> Scope:
         """Return the scope of a condition of a join."""
-        sides = {
-            "$left": {column.name: column.value("l") for column in left.columns},
-            "$right": {column.name: column.value("r") for column in right.columns},
-        }
+        sides = {"$left": Columns(left.columns, "l"), "$right": Columns(right.columns, "r")}
         return replace(self, columns={}, sides=sides, relation=None)
 
     def with_variable(self, name: str, meaning: Value | Relation | Function) -> Scope:

@@ -10,6 +10,7 @@ from hunting.kql.lexer import Kind, Token
 
 DEPTH_MAX = 40
 """How deep parentheses, functions and queries may be nested. Each level takes up to 17 of the 1,000 frames of the stack."""
+_OPERATORS = (Kind.SIGN, Kind.NAME)
 
 
 class Stream:
@@ -56,15 +57,18 @@ class Stream:
 
     def is_sign(self, *signs: str) -> bool:
         """Return whether the next word is one of these signs."""
-        return self.current.kind is Kind.SIGN and self.current.value in signs
+        word = self._words[self._at]
+        return word.value in signs and word.kind is Kind.SIGN
 
     def is_word(self, *words: str) -> bool:
         """Return whether the next word is one of these names, unquoted."""
-        return self.current.kind is Kind.NAME and self.current.value in words
+        word = self._words[self._at]
+        return word.value in words and word.kind is Kind.NAME
 
     def accept(self, *values: str) -> Token | None:
         """Take the next word if it is one of these signs or names."""
-        if self.is_sign(*values) or self.is_word(*values):
+        word = self._words[self._at]
+        if word.value in values and word.kind in _OPERATORS:
             return self.advance()
         return None
 

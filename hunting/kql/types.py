@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Type(StrEnum):
@@ -73,6 +74,7 @@ def named(name: str) -> Type | None:
         return None
 
 
+@lru_cache(maxsize=1_000)
 def of_clickhouse(written: str) -> tuple[Type, bool, bool]:
     """Return the KQL type of a ClickHouse type, whether it has nulls, and whether its values need a conversion first."""
     plain, nullable = _unwrapped(written)

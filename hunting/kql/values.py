@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.literals import DATETIME_TEXT, EPOCH, GUID_TEXT, as_json, guid
@@ -67,14 +68,16 @@ def text_literal(text: str) -> str:
     return f"'{escaped}'"
 
 
+@lru_cache(maxsize=10_000)
 def identifier(name: str) -> str:
     """Return the name of a column or table as SQL."""
-    if re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", name):
+    if _PLAIN_NAME.fullmatch(name):
         return f"`{name}`" if name.upper() in _RESERVED else name
     escaped = name.replace("\\", "\\\\").replace("`", "\\`").replace("\0", "\\0").replace("\n", "\\n")
     return f"`{escaped}`"
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _RESERVED = {
     "ALL", "AND", "ANTI", "ANY", "ARRAY", "AS", "ASC", "ASOF", "BETWEEN", "BOTH", "BY", "CASE", "CAST", "CROSS", "DATE", "DESC",
     "DISTINCT", "ELSE", "END", "EXCEPT", "FALSE", "FINAL", "FOR", "FORMAT", "FROM", "FULL", "GLOBAL", "GROUP", "HAVING", "ID",

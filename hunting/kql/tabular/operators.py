@@ -185,7 +185,9 @@ def _unordered(relation: Relation, columns: Sequence[Column]) -> Relation:
 def _project_names(translation: Translation, node: s.ProjectNames, relation: Relation, _scope: Scope) -> Relation:
     matched: list[Column] = []
     for pattern, order, span in node.patterns:
-        found = [column for column in relation.columns if fnmatch.fnmatchcase(column.name, _escaped(pattern))]
+        # translate() makes groups atomic, so that `*a*a*a...` costs no backtracking
+        named = re.compile(fnmatch.translate(pattern.replace("[", "[[]").replace("?", "[?]")))
+        found = [column for column in relation.columns if named.fullmatch(column.name)]
         if not found and "*" not in pattern:
             relation.need(pattern, span)
         if order:
@@ -209,10 +211,6 @@ def _natural(column: Column) -> list[tuple[int, str]]:
     """Return a key by which numbers in names are compared as numbers: `a2` before `a10`."""
     parts = re.split(r"(\d+)", column.name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def _escaped(pattern: str) -> str:
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _rename(translation: Translation, node: s.Rename, relation: Relation, _scope: Scope) -> Relation:
