@@ -97,6 +97,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
+        # Objects that were being made are freed with this exception. Since Python 3.13 their closing reports errors.
+        sys.unraisablehook = lambda _: None
         return EXIT_INTERRUPTED
     except SystemExit as leaving:
         # typer turns a broken pipe into SystemExit; `main` must get the original error.

@@ -56,7 +56,8 @@ def users_with(user: str) -> str:
     assert default is not None
     default.attrib.clear()
     ElementTree.SubElement(default, "no_password")
-    given = list(users.find(user) or ()) if user else []
+    named = users.find(user) if user else None
+    given = [] if named is None else list(named)
     default.extend(part for part in given if not part.tag.startswith("password"))
     if not given:
         ElementTree.SubElement(default, "access_management").text = "1"

@@ -35,6 +35,10 @@ AUTHORIZED = HEAD + b"Authorization: Bearer a-token-of-this-test\r\n"
 EMPTY_MEMBER = gzip.compress(b"")
 
 
+BROKER_SECS_MAX = 120.0
+"""Longest wait for the broker of the tests, which makes the first topics of a test beside other work."""
+
+
 @pytest.fixture
 def make(kafka_settings_for: SettingsFor) -> SettingsFor:
     """Settings with one grant by token."""
@@ -42,7 +46,8 @@ def make(kafka_settings_for: SettingsFor) -> SettingsFor:
     def settings(**inputs: object) -> Settings:
         grants = {"test": {"token": "a-token-of-this-test", "devices": ["*"]}}
         return kafka_settings_for(
-            inputs={"grants": grants, **inputs}, publisher={"batch_age_secs_max": 0.05, "metrics_port": free_port()}
+            inputs={"grants": grants, "http_answer_secs_max": BROKER_SECS_MAX, **inputs},
+            publisher={"batch_age_secs_max": 0.05, "metrics_port": free_port()},
         )
 
     return settings
