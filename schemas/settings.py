@@ -1,11 +1,11 @@
-"""All settings: one frozen section per package, read once from a TOML file; environment variables override it.
+"""Declarations of all settings: one frozen section per package, read once from a TOML file and overridden by the environment.
 
     unproxy.toml                       environment
     [kafka]                            UNPROXY_KAFKA__BOOTSTRAP=kafka-1:9092,kafka-2:9092
     bootstrap = "kafka-1:9092"         UNPROXY_CLICKHOUSE__PASSWORD=...
 
-The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors,
-in the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads them).
+The file is `unproxy.toml` in the current folder, or the one that UNPROXY_CONFIG or `--config` names. Unknown keys are errors, in
+the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads them).
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class ForwardSettings(Section):
             parts = urlsplit(given.get_secret_value())
             usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and parts.netloc.isascii()
         except ValueError:
-            usable = False  # what was wrong with it may quote it
+            usable = False  # without the URL, which the exception's text may quote: it may contain a password
         if not usable:
             raise ValueError("it must begin with https:// or http:// and name a host, in ASCII")
         if parts.username is not None or parts.password is not None:
@@ -325,6 +325,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment before what load() read from the file."""
+        """Give the environment precedence over the values that `load` read from the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings

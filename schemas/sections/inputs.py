@@ -83,9 +83,9 @@ class PublisherSettings(Section):
 
 
 TOKEN_CHARS_MIN = 16
-"""A shorter token could be guessed."""
+"""Shortest accepted token; a shorter one could be guessed."""
 GRANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-"""Lower case, as environment variables are not case-sensitive; the name is also the label of a metric."""
+"""Format of a grant's name. It is in lower case, as environment variables are not case-sensitive; it is also a metric label."""
 
 
 class GrantSettings(Section):
