@@ -126,7 +126,7 @@ def _expiry(text: str, now: Micros, expired: bool) -> Micros:
 def _action(text: str) -> IndicatorAction:
     action = ACTIONS.get(text.strip().lower())
     if action is None:
-        raise Unfit(Why.BAD_FIELD, f'action "{text[:40]}" is none of {", ".join(IndicatorAction)}')
+        raise Unfit(Why.BAD_FIELD, f'action "{text[:40]}" is not one of {", ".join(IndicatorAction)}')
     return action
 
 
@@ -134,4 +134,4 @@ def _severity(text: str) -> Severity:
     try:
         return Severity(text.strip().lower()) if text.strip() else Severity.MEDIUM
     except ValueError:
-        raise Unfit(Why.BAD_FIELD, f'severity "{text[:40]}" is none of {", ".join(Severity)}') from None
+        raise Unfit(Why.BAD_FIELD, f'severity "{text[:40]}" is not one of {", ".join(Severity)}') from None

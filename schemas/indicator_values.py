@@ -89,7 +89,7 @@ def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False)
     if kind is IndicatorType.URL or (kind is None and ("/" in text or "?" in text)):
         return Normal(IndicatorType.URL, _url(text))
     if "/" in text:
-        raise Unfit(Why.MALFORMED, "a domain has no path; it may be a URL")
+        raise Unfit(Why.MALFORMED, "a domain has no path; use the type url")
     name, port = _with_port(text)
     return Normal(IndicatorType.DOMAIN, _domain(name, exact=exact), port)
 
@@ -120,15 +120,20 @@ def is_public_suffix(host: str) -> bool:
 
 def _domain(text: str, *, exact: bool) -> str:
     if exact and text.startswith(("*", ".")):
-        raise Unfit(Why.BAD_FIELD, "only the exact name, and all names below it: which of the two?")
+        raise Unfit(
+            Why.BAD_FIELD,
+            "a leading * or . includes the names below; exact excludes them: remove one",
+        )
     host = host_name(text.removeprefix("*").removeprefix("."))
     if is_public_suffix(host):
         raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match")
     if not exact:
         if _ALL.publicsuffix(host, accept_unknown=False) == host:
-            raise Unfit(Why.PUBLIC_SUFFIX, f"names below {host} are other people's; only the exact name can be one")
+            raise Unfit(
+                Why.PUBLIC_SUFFIX, f"names below {host} belong to other owners; only the exact name is accepted"
+            )
         if "." not in host:
-            raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match; only the exact name can be one")
+            raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match; only the exact name is accepted")
     return host
 
 
@@ -194,9 +199,9 @@ def _url(text: str) -> str:
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
     authority = rest[:end]
     if "\\" in authority:
-        raise Unfit(Why.MALFORMED, "a backslash before the path is read as host by some and as path by others")
+        raise Unfit(Why.MALFORMED, "programs disagree whether a backslash before the path belongs to the host")
     if "@" in authority:
-        raise Unfit(Why.MALFORMED, "a user name before the host is never on the wire")
+        raise Unfit(Why.MALFORMED, "a request never contains a user name before the host; remove it")
     path = quote(rest[end:].partition("#")[0], safe=_PATH_SAFE)
     parts = url_parts(f"{scheme.lower()}{separator}{_authority(authority)}{path}")
     host = f"[{parts.host}]" if ":" in parts.host else parts.host

@@ -12,7 +12,7 @@ def suppression_of(
 ) -> Suppression:
     """Return the normalised suppression. Raises ValueError, whose text begins with the name of the invalid field."""
     if not why.strip():
-        raise ValueError("why is empty; state in a few words why these alerts need not be seen")
+        raise ValueError("why is empty; state in a few words why these alerts are hidden")
     if not (kind or device.strip("*") or domain or indicator):
         raise ValueError("kind, device, domain and indicator are empty: this would hide every alert; name one of them")
     if open_bracket(device):

@@ -142,7 +142,7 @@ class ClickHouseSink:
             self._insert(client, table, rows, f"{token}-{number}")
         if not self._all_there(client, table, rows):
             log.error(
-                "ClickHouse took rows and does not have them; look for a TTL or a row policy on the table",
+                "ClickHouse accepted rows, but the table does not contain them; look for a TTL or a row policy on the table",
                 extra={"table": table, "rows": sum(piece.count(b"\n") + 1 for piece in rows)},
             )
 

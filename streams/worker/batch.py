@@ -132,7 +132,10 @@ class BatchProcessor:
             what = refused.get(message.offset) if refused else None
             if what is not None:
                 self.counters.quarantined += 1
-                log.error("what ended workers goes to rejects", extra={"partition": part, "why": what.detail})
+                log.error(
+                    "message that ended workers is rejected",
+                    extra={"partition": part, "why": what.detail},
+                )
                 if what.whole:
                     unread.append(_whole(message, what))
                     continue

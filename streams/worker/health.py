@@ -38,6 +38,6 @@ def ready(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
     if not facts.joined:
         return Verdict(False, "joins its group")
     if not facts.recovered:
-        return Verdict(False, "takes its state back")
+        return Verdict(False, "recovers its state")
     well = alive(facts, stall_secs_max, now)
     return in_reach(facts.looks, now) if well.ok else well

@@ -396,7 +396,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["ExampleDetail"] == "a port of -1"
     assert run(["--config", str(file), "rejects", "--device", "absent"]) == 0
     there = "there are some of dialects: no dialect, sockets, suricata; of devices: "
-    assert f"no such rejects; {there}" in capsys.readouterr().err
+    assert f"no rejects match; {there}" in capsys.readouterr().err
 
 
 def _encoded(headers: Headers) -> dict[str, bytes | None]:
