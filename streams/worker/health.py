@@ -19,11 +19,11 @@ class WorkerFacts:
 
     looks: Looks = field(default_factory=Looks)
     started: bool = False
-    """Kafka and all topics were available, so that Faust could start."""
+    """Whether Kafka and all topics were available, so that Faust could start."""
     joined: bool = False
-    """The group assigned partitions to the worker, or an empty assignment."""
+    """Whether the group assigned partitions to the worker; an empty assignment counts."""
     recovered: bool = False
-    """The state of these partitions is recovered."""
+    """Whether the state of these partitions is recovered."""
 
 
 def alive(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:

@@ -77,7 +77,10 @@ class Stall:
         return [partition for partition, since in self._since(everywhere).items() if now - since > self._secs_max]
 
     def standing_since(self, *, everywhere: bool) -> float | None:
-        """Return since when some partition with waiting input has no commit; with `everywhere`, since when none has."""
+        """Return since when a partition with waiting input has had no commit.
+
+        With `everywhere`, since when none of them has had one.
+        """
         since = self._since(everywhere).values()
         return (max if everywhere else min)(since, default=None)
 
@@ -142,7 +145,7 @@ class Watchdog:
         """Check the process every ROUND_SECS until it ends."""
         try:
             self._watch()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, without its watchdog the worker must not go on
+        except BaseException as error:  # noqa: BLE001  # any exception: the worker must not continue without its watchdog
             end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
 
     def _watch(self) -> None:
