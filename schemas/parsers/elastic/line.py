@@ -274,7 +274,7 @@ def _with_objects(raw: bytes) -> bytes:
 
 
 def _shape(names: frozenset[str]) -> tuple[bytes, Callable[[dict[str, Any]], tuple[Any, ...]]] | None:
-    """Return a template of a line with these names, and a function that returns the template's values in order.
+    """Return a template of a line with these names, and a function that takes their values from a decoded line.
 
     The template has `%b` for each value. None if `nested` must convert the line: a name is both a value and an object, or few of
     the names are used.
