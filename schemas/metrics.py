@@ -114,9 +114,9 @@ BOOK: dict[str, Metric] = {
     "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read, or were refused", "reason"),
     # These may also decrease: a destination may become known late, and two records may turn out to be one connection.
     "connections": _gauge("unproxy_connections", "Connections seen so far"),
-    "resolved": _gauge("unproxy_connections_resolved", "Of these, those with a known destination", "method"),
-    "unresolved": _gauge("unproxy_connections_unresolved", "Of these, those without a destination", "reason"),
-    "waiting": _gauge("unproxy_connections_waiting", "Of these, those not decided yet"),
+    "resolved": _gauge("unproxy_connections_resolved", "Connections with a known destination", "method"),
+    "unresolved": _gauge("unproxy_connections_unresolved", "Connections without a known destination", "reason"),
+    "waiting": _gauge("unproxy_connections_waiting", "Connections that are not decided yet: evidence may still come"),
     "devices": _gauge("unproxy_devices", "Devices in the state"),
     "kept": _gauge("unproxy_connections_kept", "Connections in the state: waiting, open or kept for late records"),
     "devices_near_bound": _gauge(
