@@ -346,7 +346,7 @@ def test_command_line(settings_for: SettingsMaker, tmp_path: Path, capsys: pytes
     assert run(["--config", str(file), "rejects", "--replay", "--device", "DEV"]) == 0
     output = capsys.readouterr()
     assert output.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
-    assert "nothing is remembered" in output.err
+    assert "the position is not stored" in output.err
     assert run(["--config", str(file), "rejects", "--replay", "--format", "jsonl"]) == 0
     done = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {(one["Reason"], one["Done"], one["Count"]) for one in done} == {
