@@ -101,7 +101,7 @@ def goes_forward(looks: Looks, standing_secs_max: float, now: float) -> Verdict:
     """
     silent_since, standing_since = looks.silent_since, looks.standing_since
     if looks.looked_at is not None and now - looks.looked_at > LOOK_SECS_MAX:
-        return Verdict(False, f"the group was not looked at for {now - looks.looked_at:.0f} s")
+        return Verdict(False, f"consumer group last checked {now - looks.looked_at:.0f} s ago")
     if silent_since is not None:
         ok = now - silent_since <= AWAY_SECS_MAX
         return Verdict(ok, f"Kafka has not answered for {now - silent_since:.0f} s (at most {AWAY_SECS_MAX:.0f})")

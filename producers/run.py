@@ -155,14 +155,14 @@ def _stream(
     if listened:
         sources = [source for source in sources if source.endpoint is None]
         if speed is not None:
-            raise SourceError("what comes over the network has its own pace; leave --speed out")
+            raise SourceError("--speed does not apply to a network source; remove it")
         if not sources:
             return in_turns(listened)
         if not follow:
-            raise SourceError("files beside a source on the network are followed; add --follow, or produce them before")
+            raise SourceError("files beside a network source need --follow; add it, or publish the files separately")
     if follow:
         if any(source.path == STDIN for source in sources):
-            raise SourceError("standard input cannot be followed; leave --follow out, it is read to its end")
+            raise SourceError("standard input cannot be followed; remove --follow, it is read to its end")
         tailed = Tail(sources, positions, line_bytes_max=line_bytes_max, clock=clock).lines()
         return in_turns([tailed, *listened]) if listened else tailed
 

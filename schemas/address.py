@@ -21,7 +21,7 @@ _DOCUMENTATION = tuple(
 MAPPED_BITS = 96
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
-"""A longer authority is not cached: it may have a million characters, and many stay in memory."""
+"""Longest authority whose result is cached. Longer ones, which may have a million characters, would fill the memory."""
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
@@ -92,7 +92,7 @@ def split_url(text: str) -> tuple[str, int]:
 
 
 def _split_url(text: str) -> tuple[str, int]:
-    scheme = _SCHEME.match(text)  # not "://" anywhere: another URL may be in the query
+    scheme = _SCHEME.match(text)  # the scheme must be at the beginning: the query may contain another URL
     authority = _AFTER_AUTHORITY.split(text[scheme.end() :] if scheme else text, maxsplit=1)[0]
     if scheme:
         authority = without_userinfo(authority)
@@ -125,7 +125,7 @@ _remembered_url = lru_cache(maxsize=16_384)(_split_url)
 
 @lru_cache(maxsize=65_536)
 def registrable_domain(host: str) -> str:
-    """Return the registrable domain of a host (public suffix plus one label); of an address the address."""
+    """Return the registrable domain of a host (public suffix plus one label); an IP address is returned unchanged."""
     if is_ip(host):
         return host
     return str(_SUFFIXES.privatesuffix(host) or host)
@@ -143,9 +143,9 @@ def is_ip(text: str) -> bool:
 
 @lru_cache(maxsize=65_536)
 def ip_type(ip: str) -> str:
-    """Return Public, Private, Loopback, LinkLocal, Multicast or Reserved; "" without an address.
+    """Return `Public`, `Private`, `Loopback`, `LinkLocal`, `Multicast` or `Reserved`; "" for an empty `ip`.
 
-    Addresses reserved for documentation (RFC 5737, RFC 3849, RFC 9637) stand for public ones and count as such.
+    Addresses reserved for documentation (RFC 5737, RFC 3849, RFC 9637) count as public: examples use them for public addresses.
     """
     if not ip:
         return ""

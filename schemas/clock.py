@@ -1,7 +1,6 @@
-"""Times as whole microseconds since 1970 UTC, read and written fast.
+"""Parsing and formatting of times as integer microseconds since 1970 UTC, optimised for lines with nearly equal times.
 
-Sensors write thousands of lines a second with the same first 19 characters, so the calendar is worked out once for
-all of them.
+Sensors write thousands of lines a second whose times have the same first 19 characters. The value of these is cached.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ MICROS = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST = 0
 LATEST = 7_258_118_400 * MICROS
-"""2200-01-01: a clock beyond it is broken, and the table's time type ends at 2299."""
+"""Latest accepted time, 2200-01-01: a later one comes from a wrong clock, and ClickHouse's DateTime64 ends at 2299."""
 
 SECONDS_CHARS_MAX = len("2026-01-01T12:00:00Z")
 MILLIS_CHARS_MAX = len("2026-01-01T12:00:00.123Z")
 NANOSECOND_DIGITS = 9
 TEXT_CHARS_MAX = 40
-"""The longest that any sensor writes; Python itself reads a time with a million decimals."""
+"""Longest accepted text of a time. No sensor writes a longer one, but `datetime.fromisoformat` accepts a million decimals."""
 NOON = 12
 _US = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}), (\d{1,2})(:\d\d:\d\d(?:\.\d{1,6})?) ([AP]M)")
 _AFTER_SECONDS = {f".{millis:03d}{zone}": millis * 1_000 for zone in ("Z", "") for millis in range(1_000)}
-"""Microseconds by what Elastic's agents and Sysmon itself (without zone) write behind the seconds: three decimals."""
+"""Microseconds by the text after the seconds: three decimals and a zone or none, as Elastic's agents and Sysmon write it."""
 _AFTER_MICROS = frozenset(
     ("+0000", "Z", *(f"{rest:0{digits}d}Z" for digits in (1, 2, 3) for rest in range(10**digits)))
 )
-"""What follows six decimals: the zone, before it up to three more, such as Windows' hundreds of nanoseconds."""
+"""Texts accepted after six decimals: a zone, or up to three more decimals and a zone, as Windows writes (100 ns)."""
 
 
 def _in_range(micros: int, text: str) -> int:
@@ -44,7 +43,10 @@ def _whole_second(text: str) -> int:
 
 
 def parse_micros(text: str) -> int:
-    """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
+    """Parse an ISO 8601 time to microseconds; a time without zone is UTC.
+
+    Raises ValueError if it is invalid or not in 1970 to 2200.
+    """
     if len(text) > MILLIS_CHARS_MAX:
         if text[26:] in _AFTER_MICROS and text[19] == "." and (micros := text[20:26]).isdigit():
             return _whole_second(text[:19]) + int(micros)
@@ -69,9 +71,9 @@ def _any_spelling(text: str) -> int:
 
 
 def us_micros(text: str) -> int:
-    """Return `3/30/2022, 10:52:35.857 AM` as microseconds: US English, as the Azure portal exports times, in UTC.
+    """Parse a US English time such as `3/30/2022, 10:52:35.857 AM` to microseconds; the Azure portal exports such times in UTC.
 
-    Raises ValueError for any other spelling.
+    Raises ValueError for any other format.
     """
     found = _US.fullmatch(text)
     if found is None:
@@ -89,6 +91,6 @@ def _second_text(seconds: int) -> str:
 
 @lru_cache(maxsize=4_096)
 def iso_micros(micros: int) -> str:
-    """Microseconds to ISO 8601 with six decimals and Z."""
+    """Format microseconds since 1970 as ISO 8601 with six decimals and `Z`."""
     seconds, rest = divmod(micros, MICROS)
     return f"{_second_text(seconds)}.{rest:06d}Z"

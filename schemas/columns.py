@@ -1,7 +1,8 @@
-"""Annotations of contract fields, and what is derived from them: columns of a table, JSON Schema, fields of a model.
+"""Annotations of the fields of contracts, and what is generated from them: table columns, JSON Schemas, model fields.
 
-A contract is a msgspec struct (`schemas.tables`, `schemas.indicators`, `schemas.suppressions`). Each field is annotated with its
-meaning, its unit and, in a row, its type in ClickHouse. A field whose type allows None is Nullable there.
+A contract is a msgspec struct (`schemas.tables`, `schemas.indicators`, `schemas.suppressions`). The annotation of a field states
+its meaning and unit, and in a row class also the ClickHouse type of its column. If the field's type allows None, the column is
+Nullable.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from msgspec import Meta
 
 
 def text(about: str) -> Meta:
-    """Declare a string or a closed set of strings; never null."""
+    """Return the annotation of a string or of a closed set of strings; its column is never null. `about` describes the field."""
     return number(about, "String")
 
 
 def texts(about: str) -> Meta:
-    """Declare a list of strings; never null."""
+    """Return the annotation of a list of strings; its column is never null. `about` describes the field."""
     return number(about, "Array(String)")
 
 
 def number(about: str, clickhouse: str) -> Meta:
-    """Declare a number, or a column with another type of ClickHouse's."""
+    """Return the annotation of a number, or of any field with this ClickHouse type. `about` describes the field."""
     return Meta(description=about, extra={"clickhouse": clickhouse})
 
 
 def utc_time(about: str, *, merged: str = "") -> Meta:
-    """Declare a time, as ISO 8601 text; with `merged` (`min` or `max`) the table keeps the extreme of all rows of a key."""
+    """Return the annotation of a time as ISO 8601 text (UTC, microseconds). `about` describes the field.
+
+    With `merged` (`min` or `max`) the table keeps the smallest or largest time of all rows with the same key.
+    """
     kind = "DateTime64(6, 'UTC')"
     return Meta(
         description=f"{about} (UTC, microseconds)",
@@ -39,7 +43,7 @@ def utc_time(about: str, *, merged: str = "") -> Meta:
 
 
 def micros(about: str) -> Meta:
-    """Declare a time, as an integer; not for rows."""
+    """Return the annotation of a time as an integer: microseconds since 1970, UTC. Rows of tables use `utc_time` instead."""
     return Meta(description=f"{about} (microseconds since 1970, UTC)", extra={"micros": True})
 
 
@@ -48,29 +52,29 @@ class Field(msgspec.Struct, frozen=True):
 
     name: str
     kind: Any
-    """A type of `msgspec.inspect`."""
+    """The field's type without its annotation, as a type of `msgspec.inspect`."""
     about: str
     extra: dict[str, Any]
-    """The keys are `clickhouse` (a type there) and `micros`."""
+    """Further annotations: `clickhouse` is the column's type, `micros` marks a time that is an integer."""
     is_time: bool
     required: bool
-    """It is on every row."""
+    """Whether every row has the field: it has no default."""
     default: Any
 
     @property
     def nullable(self) -> bool:
-        """The type allows None."""
+        """Whether the field's type allows None."""
         return isinstance(self.kind, msgspec.inspect.UnionType) and self.kind.includes_none
 
     @property
     def clickhouse(self) -> str:
-        """The type of its column."""
+        """The ClickHouse type of the field's column."""
         kind: str = self.extra["clickhouse"]
         return f"Nullable({kind})" if self.nullable else kind
 
 
 def columns(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """Return all fields of a contract, in order: of a row class its columns."""
+    """Return all fields of a contract in order; the fields of a row class are its table's columns."""
     found = []
     for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]  # a struct's info has fields
         annotated: Any = field.type

@@ -40,16 +40,16 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file's text: detects a change after it was applied."""
+        """Hash of the migration's text. It shows whether the file was changed after the migration was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def title(self) -> str:
-        """Number and name, as in the file's name."""
+        """Number and name, as in the file name."""
         return f"{self.number:04}_{self.name}"
 
     def statements(self, database: str) -> list[str]:
-        """Return its statements for this database, to be run one by one."""
+        """Return the migration's statements for this database, to be run one by one."""
         return statements(self.text, database)
 
 
@@ -68,7 +68,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def statements(text: str, database: str) -> list[str]:
-    """Split a text in a migration's format into its statements, for this database."""
+    """Split the text of a migration into statements, with the database's name inserted."""
     code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
     filled = code.replace("{database}", quoted(database))
     return [statement.strip() for statement in filled.split(";\n") if statement.strip()]
@@ -86,14 +86,14 @@ class _Shape:
     """Sorting key: only columns that are equal in all versions of a row; otherwise several versions would stay visible."""
     version: str
     looked_up: tuple[str, ...]
-    """Columns by which few rows are searched among millions."""
+    """Columns with a skip index, for queries that look up few rows among millions."""
     times: tuple[str, ...]
     shown: tuple[str, ...]
-    """Expressions of the view besides the columns."""
+    """Further expressions of the view, after the columns."""
     shown_if: str = ""
-    """Condition on the latest version of a row, for the view."""
+    """Condition of the view: rows whose latest version does not meet it are not shown."""
     merged: bool = False
-    """Rows of the same key are merged column by column; there are no versions."""
+    """Whether rows with the same key are merged column by column. Such a table has no versions."""
 
 
 _SHAPES = {
@@ -129,29 +129,29 @@ MADE = {
     "0006_descriptions": (),
     "0007_joined_tables": (),
 }
-"""The tables that a migration creates, by its title."""
+"""Tables that a generated migration creates, by the migration's title."""
 
 CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts"), "0004_proxy_logs": ("DeviceNetworkEvents",)}
-"""The tables of earlier migrations to which a migration adds columns. The earlier file stays as it was."""
+"""Tables of earlier migrations to which a migration adds columns. The earlier migration's file is not changed."""
 
 JOINED_MADE = {"0007_joined_tables": tuple(JOINED)}
-"""The tables that hunts join (`schemas.joined_tables`), by the migration that creates them."""
+"""Tables of `schemas.joined_tables` that a migration creates."""
 
 VIEWED = {"0007_joined_tables": ("DeviceNetworkEvents", "DeviceEvents")}
-"""The views of earlier migrations that a migration replaces by ones with more columns."""
+"""Views of earlier migrations to which a migration adds columns."""
 
 DESCRIBED = {"0006_descriptions": tuple(TABLES)}
-"""The tables of earlier migrations whose columns get new comments."""
+"""Tables of earlier migrations whose columns a migration gives new comments."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:
-    """Return the columns that identify a row of this table, and the column with its version; "" for none."""
+    """Return the columns that identify a row of this table, and the column with its version ("" if it has no versions)."""
     shape = _SHAPES[table]
     return tuple(column for column in shape.key if column.endswith("Id")), shape.version
 
 
 def merges(table: str) -> bool:
-    """Return whether rows of one identity are merged into one, so that a row may be inserted any number of times."""
+    """Return whether the table merges rows with the same identity, so that the same row may be inserted several times."""
     return _SHAPES[table].merged
 
 
@@ -190,14 +190,14 @@ def table(name: str) -> str:
     """Return the statement that creates the table behind a view from its class, unless it exists."""
     shape = _SHAPES[name]
     lines = [f"{quoted(c.name)} {c.clickhouse} COMMENT {_text(c.about)}" for c in columns(TABLES[name])]
-    # MATERIALIZED, not DEFAULT: ClickHouse then fills it in without tracking which columns each row left out.
+    # MATERIALIZED instead of DEFAULT: ClickHouse then computes the column without tracking which columns each row lacks.
     lines.append("`IngestedAt` DateTime64(3, 'UTC') MATERIALIZED now64(3) COMMENT 'When this version was written'")
     lines += [f"INDEX by_{column} {quoted(column)} TYPE minmax GRANULARITY 1" for column in shape.times]
     lines += [f"INDEX by_{column} {quoted(column)} TYPE bloom_filter(0.01) GRANULARITY 1" for column in shape.looked_up]
     body = ",\n    ".join(lines)
-    # By month of writing: an insert never crosses a partition, and no filter of a query excludes the partition of a
-    # newer version. Old months can be dropped as a whole.
-    # Inserted parts stay compact (one file instead of two per column): 30 % faster to write; merges make them wide.
+    # Partitioned by the month of insertion: an insert has one partition, and a query's filter on the event time never skips
+    # the partition of a newer version. Old months can be dropped as a whole.
+    # Inserted parts are compact (one file instead of two per column), which writes 30 % faster; merges make them wide.
     return (
         f"CREATE TABLE IF NOT EXISTS {{database}}.{quoted(name + VERSIONS)}\n(\n    {body}\n)\n"
         f"ENGINE = {'AggregatingMergeTree' if shape.merged else f'ReplacingMergeTree({shape.version})'}\n"
@@ -229,13 +229,13 @@ def joined_table(name: str) -> str:
 
 
 def view_columns(name: str) -> set[str]:
-    """Return the names of all columns that a view shows."""
+    """Return the names of all columns of a view."""
     others = {expression.rpartition(" AS ")[2] for expression in _SHAPES[name].shown}
     return {column.name for column in columns(TABLES[name])} | others | set(joined_tables.extra_columns(name))
 
 
 def _empty(name: str) -> list[str]:
-    """Return the expressions of Microsoft's columns for which a view has no values."""
+    """Return expressions for those columns of Microsoft's table that ours does not have: empty text or NULL."""
     found = []
     for column, kind in joined_tables.extra_columns(name).items():
         value = _text(name) if column == "Type" else "NULL" if kind.startswith("Nullable") else "''"
@@ -244,11 +244,11 @@ def _empty(name: str) -> list[str]:
 
 
 def view(name: str, *, again: bool = False) -> str:
-    """Return the statement that creates a view; with `again` it replaces an existing one."""
+    """Return the statement that creates a view; with `again` it replaces an existing view."""
     shape = _SHAPES[name]
     shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown, *_empty(name)])
     where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""
-    # All settings are ClickHouse's defaults; a profile with others would make old versions visible.
+    # The settings are ClickHouse's defaults. They are stated because a user's profile with other values would show old versions.
     kept = ", optimize_move_to_prewhere_if_final = 0" if shape.shown_if else ""
     return (
         f"CREATE {'OR REPLACE VIEW' if again else 'VIEW IF NOT EXISTS'} {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
@@ -258,9 +258,9 @@ def view(name: str, *, again: bool = False) -> str:
 
 
 def owned(name: str) -> str:
-    """Return the statement that lets a view read its table with the rights of the user who runs the statement.
+    """Return the statement that makes a view read its table with the rights of the user who runs the statement.
 
-    Otherwise a view has the rights of the user who queries it, and readers would need rights on the table.
+    By default a view has the rights of the user who queries it, so that readers would need rights on the table.
     """
     return f"ALTER TABLE {{database}}.{quoted(name)} MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;\n"
 

@@ -14,33 +14,35 @@ from schemas.events import Micros, Parsed
 CLOCK_RANK_UNKNOWN = 1_000
 
 Dates = Callable[[str], Micros]
-"""Parses a time without year and zone, such as `Nov 24 19:07:24.258`; returns 0 if they are not certain."""
+"""A function that parses a time without year and zone, such as `Nov 24 19:07:24.258`; it returns 0 if they are uncertain."""
 
 
 class Framing(ABC):
-    """Converts the lines of a file that cannot be parsed alone; one object per file, fed in order.
+    """A converter for the lines of one file whose format cannot be parsed line by line. It is fed the lines in order.
 
-    A line that does not fit is passed on unchanged and rejected later. A line that only describes others is dropped.
+    A line that the format does not allow is passed on unchanged, and rejected later. A line that only describes other lines, such
+    as a header, is dropped.
     """
 
     context = b""
-    """Prefix of lines that describe later ones: a reader that resumes in the middle is fed those before. b"": there are none."""
+    """Prefix of lines that describe later ones. A reader that resumes in the middle of a file feeds these lines first. b"": none.
+    """
     reach = 0
-    """Bytes before the place of resumption that are fed as well. 0: none."""
+    """Number of bytes before the offset of resumption that the reader feeds again. 0: none."""
     near = b""
-    """Text that some of its lines contain: a block without it is not fed."""
+    """With `reach`, only blocks that contain this text are fed again."""
 
     @property
     def held(self) -> int | None:
-        """Offset of the oldest line that was taken and not returned yet, where a restart resumes. None: all were returned."""
+        """Offset of the oldest line that is held back; a restart resumes there. None: no line is held back."""
         return None
 
     @abstractmethod
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """Return the lines that are complete with this one, which begins at this offset of the file."""
+        """Take the line at offset `start` of the file; return the converted lines that are now complete."""
 
     def release(self) -> list[bytes]:
-        """Return the lines that are held back, at the end of the file."""
+        """Return the lines that are still held back; called at the end of the file."""
         return []
 
 
@@ -48,31 +50,37 @@ class SensorKind(Flag):
     """Kind of a sensor: where it observes connections."""
 
     ENDPOINT = auto()
-    """On the device, beside the process that connects."""
+    """On the device, with access to the process that connects."""
     NETWORK = auto()
-    """On the wire. It reports flows of a device from its first line about it on: older connections are older than the sensor."""
+    """On the network. Its first line about a device marks the start of observation: connections that it does not know are older.
+    """
     PROXY_LOG = auto()
-    """In the proxy."""
+    """In the proxy's access log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """Declaration of everything that is special about one sensor. `streams` uses it and knows no sensor by name."""
+    """Declaration of everything that is special about one sensor.
+
+    `streams` uses only this and has no rule for a sensor's name.
+    """
 
     name: str
-    """The value of `sensor` in its events; unique among all dialects. An endpoint sensor's ids begin with it and a slash."""
+    """The value of `sensor` in its events, unique among all dialects. Ids of an endpoint sensor begin with this name and a slash.
+    """
     kind: SensorKind
     events: tuple[type[msgspec.Struct], ...]
-    """The events that it may emit."""
+    """Types of the events that it may emit."""
     clock_rank: int = CLOCK_RANK_UNKNOWN
-    """Rank of its clock among endpoint sensors; the lowest rank reads the time closest to the operating system's kernel."""
+    """Rank of its clock among endpoint sensors. A lower rank means a time that is taken closer to the operating system's kernel.
+    """
     flow_id_kind: str = ""
-    """Kind of its flow ids: two different ids of one kind name two connections. "" if it assigns none."""
+    """Kind of its flow ids. Two different ids of the same kind mean two connections. "" if the sensor assigns no ids."""
     on_endpoint_clock: bool = False
-    """The times of its flows come from the clock of the device's endpoint records."""
+    """Whether the times of its flows are taken from the clock that the device's endpoint records use."""
     flow_timeout_secs: int = 0
-    """Default of the longest time from a flow's last packet until its summary is written, as for a connection that was cut off.
-    0: it writes no summaries, or writes them at once."""
+    """Longest time in seconds from the last packet of an unfinished flow to its summary, by the sensor's default settings. It is
+    0 if the sensor writes no summaries, or writes them at once."""
 
 
 UNKNOWN_SENSOR = Sensor("", SensorKind(0), ())
@@ -85,27 +93,29 @@ class Dialect:
     name: str
     parse: Callable[[bytes], Parsed]
     written_at: Callable[[bytes], Micros]
-    """Return when the sensor wrote the line, 0 if unknown. Lines of several files are merged in this order."""
+    """Return the time at which the sensor wrote the line; 0 if unknown. It is the order in which lines of several files are
+    merged."""
     device_of: Callable[[bytes], str]
-    """Return the device that the line names, at a low cost; "" if unsure."""
+    """Return the device that the line names, without parsing all of it; "" if uncertain."""
     title: str
     gives: str
-    """One sentence for the reference page: the events that its lines contain."""
+    """The events that the lines contain, as one sentence for the reference page."""
     claims: Callable[[bytes], bool]
-    """Return whether a line has the shape of this dialect, at a low cost. At most one dialect claims a line."""
+    """Return whether a line has the format of this dialect, without parsing all of it. At most one dialect claims a line."""
     sensors: tuple[Sensor, ...] = ()
     """The sensors that write in this dialect."""
     split: Callable[[bytes], list[bytes]] | None = None
-    """Split a line that holds several rows, such as an export's envelope, into one line per row. None: no line does."""
+    """Split a line that contains several rows, such as an export's envelope, into one line per row. None: no line contains
+    several."""
     own_marks: tuple[bytes, ...] = ()
-    """A line in which an endpoint reports its own connection, with its own address, contains one of these. Empty if there are no
-    such lines, as with network sensors, which report connections of every device."""
+    """Marks of lines in which an endpoint reports its own connections, with its own address: each such line contains one of them.
+    Empty for network sensors, which report connections of every device."""
     framing: Callable[[Dates], Framing] | None = None
-    """Make the object that joins a file's lines before they are published, for files whose lines cannot be read alone."""
+    """Make the converter of a file whose lines cannot be parsed alone; it is used before the lines are published."""
     is_network_sensor: bool = field(init=False)
-    """One of its sensors is a network sensor."""
+    """Whether one of its sensors is a network sensor."""
 
     def __post_init__(self) -> None:
-        """Derive what is asked for each line."""
+        """Compute `is_network_sensor` once, as it is read for each line."""
         is_network_sensor = any(SensorKind.NETWORK in sensor.kind for sensor in self.sensors)
         object.__setattr__(self, "is_network_sensor", is_network_sensor)

@@ -1,8 +1,8 @@
-"""Internal events: the form of any sensor's line for the correlator.
+"""Internal events: the common form into which parsers convert the lines of all sensors, for the correlator.
 
-A dialect parses the bytes of one line into one of these. Addresses are canonical (`schemas.address`), host names are
-normalised, times are integers: microseconds since 1970 UTC. `at` is the time at which the sensor wrote the line; it
-advances the device's clock. Strings are "" and numbers None (times 0) where the sensor does not report a value.
+A parser converts one line into one event. Addresses are canonical (`schemas.address`), host names are normalised, times are
+integers: microseconds since 1970 UTC. `at` is the time at which the sensor wrote the line; it advances the device's clock. A
+value that the sensor does not report is "", for a time 0, for other numbers None.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Micros = int
 DEVICE_CHARS_MAX = 255
 """Longest accepted device name: names become message keys, state keys and columns."""
 TEXT_CHARS_MAX = 1_024
-"""Length at which a dialect cuts a free text that stays in the state, such as a process name or a rule title."""
+"""Length to which parsers cut a free text that is kept in the state, such as a process name or a rule title."""
 
 IPS_CHARS_MAX = 200
-"""Longest accepted pair of addresses, zones included."""
+"""Longest accepted local and remote address together, with their IPv6 zones."""
 
 
 def device_name_problem(name: str) -> str:
@@ -43,7 +43,7 @@ def device_name_problem(name: str) -> str:
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
-    """The 5-tuple of a TCP connection, client first, and the sensor's identifier of the flow ("" without one)."""
+    """A TCP connection's 5-tuple, client first, and the sensor's identifier of the flow ("" if it has none)."""
 
     local_ip: str
     local_port: int
@@ -55,7 +55,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
 
 def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, name: int | str = "") -> Flow:
-    """Return the flow of two endpoints; `name` is the sensor's identifier, 0 or "" without one. Raises ValueError."""
+    """Return the flow between these ends; `name` is the sensor's identifier of it, 0 or "" if it has none. Raises ValueError."""
     if len(local_ip + remote_ip) > IPS_CHARS_MAX:
         raise ValueError(f"addresses of {len(local_ip)} and {len(remote_ip)} characters")
     local = canonical_ip(local_ip)
@@ -87,22 +87,22 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     sha256: str = ""
     md5: str = ""
     guid: str = ""
-    """The sensor's identifier of the process, never reused (Sysmon's `ProcessGuid`)."""
+    """The sensor's identifier of the process, which is never reused (Sysmon's `ProcessGuid`)."""
 
     def __post_init__(self) -> None:
-        """Remove logins from URLs in the command line."""
+        """Remove login data from URLs in the command line."""
         line = self.command_line
         if line and ("@" in line or "%" in line or len(line) == TEXT_CHARS_MAX):
             force_setattr(self, "command_line", without_logins(line, is_cut=len(line) == TEXT_CHARS_MAX))
 
     @property
     def is_plain(self) -> bool:
-        """Only PID and name are known."""
+        """Whether only PID and name are known."""
         return not (self.path or self.command_line or self.account or self.started or self.parent_name or self.sid)
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An endpoint's own record of an outgoing TCP connection (tracing, ETW, audit); only this event has the process."""
+    """An outgoing TCP connection, with its process, as the endpoint reports it (tracing, ETW, audit)."""
 
     device: str
     at: Micros
@@ -110,23 +110,23 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     started: Micros
     """Time of the attempt (SYN); with the 5-tuple it identifies the connection."""
     established: Micros
-    """0 until the handshake is known to have succeeded."""
+    """Time at which the handshake succeeded; 0 while that is unknown."""
     ended: Micros
-    """0 while open."""
+    """Time of the end; 0 while the connection is open."""
     failed: bool
     process: Process
     event_id: str
     sensor: str
     """`Sensor.name` of the sensor that wrote the line."""
     bytes_sent: int | None = None
-    """Payload; None if the sensor does not report it, or not yet."""
+    """Payload bytes; None while the sensor has not reported them."""
     bytes_received: int | None = None
     exec_after: str = ""
-    """Program that the process executed within a second after the attempt, as passed to exec."""
+    """Program that the process executed within a second after the attempt, as passed to exec. "" if it did not."""
 
 
 class FlowSummary(msgspec.Struct, frozen=True, gc=False):
-    """A network sensor's summary of a flow, written at its end (Suricata `flow`, Zeek `conn`)."""
+    """A network sensor's summary of a flow, written at the flow's end (Suricata `flow`, Zeek `conn`)."""
 
     device: str
     at: Micros
@@ -136,11 +136,11 @@ class FlowSummary(msgspec.Struct, frozen=True, gc=False):
     bytes_sent: int
     bytes_received: int
     answered: bool
-    """The remote end answered the handshake."""
+    """Whether the server answered the handshake."""
     midstream: bool
-    """The sensor did not see the start: the flow is older than the sensor, and its direction is a guess."""
+    """Whether the sensor missed the flow's start. The flow is then older than the sensor, and its direction is a guess."""
     tls: bool
-    """TLS was used from the first byte, not inside a tunnel."""
+    """Whether TLS was used from the first byte, and not only inside a tunnel."""
     event_id: str
     sensor: str
 
@@ -150,19 +150,19 @@ UNNAMED_TARGET = "?"
 
 
 class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One HTTP request, with its answer when there was one."""
+    """An HTTP request, with its response if there was one."""
 
     device: str
     at: Micros
-    """Time of logging; the request was at or before it."""
+    """Time at which the sensor logged the request; the request itself was not later."""
     flow: Flow
     tx: int
     method: str
     target: str
-    """The request target (RFC 9112 section 3.2) without logins; "" for a CONNECT with userinfo, which names no destination; or
-    UNNAMED_TARGET."""
+    """The request target (RFC 9112 section 3.2) without login data. "" for a CONNECT target with userinfo, which names no
+    destination; UNNAMED_TARGET if the sensor does not know the host for certain."""
     host: str
-    """The Host header, normalised; "" without one."""
+    """The Host header, normalised; "" if it is missing."""
     status: int | None
     event_id: str
     sensor: str
@@ -170,43 +170,43 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Start of the flow; 0 if the sensor does not report it."""
 
     def __post_init__(self) -> None:
-        """Remove logins from URLs in the target."""
+        """Remove login data from URLs in the target."""
         target = self.target
         if "@" in target or "%" in target:
             force_setattr(self, "target", request_target(self.method, target))
 
 
 class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A TLS client hello and the server name (SNI) in it."""
+    """A TLS client hello with its server name (SNI)."""
 
     device: str
     at: Micros
     flow: Flow
     sni: str
-    """Normalised; "" if it has none."""
+    """The server name, normalised; "" if the client hello has none."""
     tunnelled: bool
-    """The flow used HTTP before: the hello came through a CONNECT tunnel."""
+    """Whether the client hello was sent inside a CONNECT tunnel: the flow used HTTP before."""
     event_id: str
     sensor: str
     started: Micros = 0
     """Start of the flow; 0 if the sensor does not report it."""
     to_proxy: bool = False
-    """The sensor knows that the remote end is a proxy, and the hello is the first that the client sent to it."""
+    """Whether the sensor knows that the remote end is a proxy and that this is the connection's first client hello."""
 
 
 class SocksRequest(msgspec.Struct, frozen=True, gc=False):
-    """One SOCKS request (RFC 1928), with its answer when there was one."""
+    """A SOCKS request (RFC 1928), with its answer if there was one."""
 
     device: str
     at: Micros
-    """Time of the answer, or of giving up."""
+    """Time of the answer, or of the sensor's timeout for it."""
     flow: Flow
     tx: int
     host: str
-    """The target, normalised; "" if the client sent no usable one."""
+    """The requested host, normalised; "" if the client sent none that is usable."""
     port: int
     granted: bool | None
-    """The server's answer; None without one."""
+    """Whether the server granted the request; None if it did not answer."""
     event_id: str
     sensor: str
     started: Micros = 0
@@ -223,7 +223,7 @@ class Action(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A verdict of a device's network protection, with the request, because a blocked one has no other record."""
+    """A verdict of a device's network protection, together with its request: for a blocked request there is no other event."""
 
     device: str
     at: Micros
@@ -233,20 +233,20 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     action: Action
     tx: int
     method: str
-    """"" for a verdict on a TLS name."""
+    """The request's method; "" for a verdict on a TLS server name."""
     target: str
     host: str
-    """Host header or SNI, normalised; of a request without a certain host the host of the verdict, "" if it has none."""
+    """Host header or SNI, normalised. If the request's host is uncertain, the host of the verdict, "" if it has none."""
     status: int | None
     title: str
     category: str
     event_id: str
     sensor: str
     port: int = 0
-    """Port of the host if the target is UNNAMED_TARGET; otherwise the target has it."""
+    """Port of the host if the target is UNNAMED_TARGET; otherwise the port is part of the target."""
 
     def __post_init__(self) -> None:
-        """Remove logins from URLs in target and title."""
+        """Remove login data from URLs in target and title."""
         texts = self.target + self.title
         if "@" in texts or "%" in texts or "u0040" in texts or len(texts) >= TEXT_CHARS_MAX:
             force_setattr(self, "target", request_target(self.method, self.target))
@@ -254,7 +254,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ProtectionMode(StrEnum):
-    """Mode of a device's network protection: block stops and records, audit only records, off does neither."""
+    """Mode of a device's network protection.
+
+    `block` stops and reports requests, `audit` only reports them, `off` does neither.
+    """
 
     BLOCK = "block"
     AUDIT = "audit"
@@ -271,7 +274,7 @@ class ModeEvidence(StrEnum):
 
 
 class ModeChanged(msgspec.Struct, frozen=True, gc=False):
-    """The device's protection mode from `at` on, as a sensor reports it."""
+    """A sensor's report that a device's protection mode changed at the time `at`."""
 
     device: str
     at: Micros
@@ -284,29 +287,29 @@ class ModeChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
-    """A verdict with the process of the request, but without its connection (Defender 1125, 1126)."""
+    """A verdict with the process that sent the request, but without the connection (Defender events 1125 and 1126)."""
 
     device: str
     at: Micros
     action: Action
     process: Process
-    """As far as the sensor reports it; often only its path."""
+    """The process as far as the sensor reports it; often only its path is known."""
     host: str
-    """Requested host name or address, normalised; of a URL its host."""
+    """Requested host name or address, normalised; if a URL was requested, its host."""
     port: int
-    """0 if the sensor does not report it."""
+    """Requested port; 0 if the sensor does not report it."""
     url: str
-    """As the sensor writes it."""
+    """Requested URL, as the sensor writes it."""
     title: str
     category: str
-    """`ResponseCategory` as hunters know it, such as `CustomBlockList` or `Phishing`."""
+    """Defender's `ResponseCategory`, such as `CustomBlockList` or `Phishing`."""
     event_id: str
     sensor: str
     category_group: str = ""
-    """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
+    """Defender's `ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
 
     def __post_init__(self) -> None:
-        """Remove logins from URLs in URL and title."""
+        """Remove login data from URL and title."""
         texts = self.url + self.title
         if "@" in texts or "%" in texts or "u0040" in texts or len(texts) >= TEXT_CHARS_MAX:
             force_setattr(self, "url", target_without_login(self.url, is_cut=len(self.url) == TEXT_CHARS_MAX))
@@ -314,25 +317,26 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
-    """Start or end of a process, as an endpoint's sensor reports it apart from connections."""
+    """The start or end of a process, as an endpoint sensor reports it independently of connections."""
 
     device: str
     at: Micros
     process: Process
-    """With its PID. An end often lacks the start time; then `started` is 0 and the GUID identifies the process."""
+    """The process, always with its PID. An end often lacks the start time: `started` is then 0 and the GUID identifies the
+    process."""
     ended: Micros
-    """0 while it runs."""
+    """Time of the end; 0 while the process runs."""
     event_id: str
     sensor: str
 
 
 class ProxyDecision(StrEnum):
-    """Decision of a proxy about a request, from its own log."""
+    """A proxy's decision on a request, from its own log."""
 
     SERVED = "served"
-    """Forwarded, or answered from the cache; the status is the server's."""
+    """Forwarded, or answered from the cache; the status is then the server's."""
     DENIED = "denied"
-    """Refused by a rule."""
+    """Refused by a rule of the proxy."""
     SIGN_IN = "sign_in"
     """The client was asked to authenticate (407)."""
     FAILED = "failed"
@@ -340,43 +344,43 @@ class ProxyDecision(StrEnum):
 
 
 class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
-    """An access-log entry of a proxy: one request, or a closed tunnel. Only this event has the destination's address."""
+    """An entry of a proxy's access log: one request or a closed tunnel. Only this event has the destination's address."""
 
     device: str
     """The device's name if known, otherwise the client's address, canonical."""
     at: Micros
-    """Time of writing the line."""
+    """Time at which the entry was written."""
     client_ip: str
     client_port: int
-    """0 if the log does not have it; most do not."""
+    """The client's port; 0 if the log does not have it, as most do not."""
     proxy_ip: str
-    """The address that the client connected to; "" if the log does not have it."""
+    """The proxy's address to which the client connected; "" if the log does not have it."""
     proxy_port: int
     started: Micros
-    """Arrival of the request: `at` minus its duration."""
+    """Time at which the request arrived: `at` minus the duration."""
     method: str
     target: str
     """The request target as written (RFC 9112 section 3.2)."""
     host: str
     """Requested host, normalised."""
     port: int
-    """0 if neither the target nor its scheme implies it."""
+    """Requested port; 0 if neither the target nor its scheme shows it."""
     status: int | None
     decision: ProxyDecision
     upstream_ip: str
-    """Address of the destination that the proxy connected to, canonical; "" if it did not connect, or used another proxy."""
+    """Address of the destination to which the proxy connected, canonical; "" if it did not connect or used another proxy."""
     upstream_port: int
     bytes_sent: int | None
-    """From the client; None if the log does not have it."""
+    """Bytes received from the client; None if the log does not have them."""
     bytes_received: int | None
     user: str
     proxy: str
-    """Name of the proxy, as its log or its shipper gives it; "" without one."""
+    """Name of the proxy from its log or from the shipper; "" if neither names it."""
     event_id: str
     sensor: str
 
     def __post_init__(self) -> None:
-        """Remove logins from URLs in target and user."""
+        """Remove login data from URLs in target and user."""
         target = self.target
         if "@" in target or "%" in target or len(target) == TEXT_CHARS_MAX:
             force_setattr(self, "target", request_target(self.method, target, is_cut=len(target) == TEXT_CHARS_MAX))
@@ -385,7 +389,7 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
-    """A valid line without an event for the correlator; `kind` is a short word of a closed set, such as `dns`."""
+    """A valid line that the correlator does not need; it is counted under `kind`, one of few words such as `dns`."""
 
     device: str
     at: Micros
@@ -393,7 +397,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reason(StrEnum):
-    """Why a line was rejected: a closed set, because it becomes a metric label."""
+    """Reason for which a line is rejected: a closed set, because it is a metric label."""
 
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
@@ -405,12 +409,12 @@ class Reason(StrEnum):
     """The format is known but not supported; the detail has the reason and what to collect instead."""
     NOT_DELIVERABLE = "not_deliverable"
     NOT_ALLOWED = "not_allowed"
-    """Its sender may not report on that device, or may not report verdicts."""
+    """The sender of the line may not report on that device, or may not report verdicts."""
     STOPS_WORKER = "stops_worker"
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A line that could not be read, with its bytes, so that it can be read again after a fix."""
+    """A line that could not be read. It keeps its bytes, so that it can be read again after a fix."""
 
     reason: Reason
     detail: str
@@ -418,13 +422,13 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     dialect: str = ""
     device: str = ""
     keyed: bool = False
-    """The device is that of the message; a name in the line does not count."""
+    """Whether the message's key determines the device; a device name in the line is then ignored."""
     claims: str = ""
-    """What its sender may report: the message's header `claims`; "" without it."""
+    """Value of the message's header `claims`, which states what the sender may report; "" if it has no such header."""
 
 
 def _plain(text: str) -> str:
-    """Return a text without logins in URLs; it may have been cut at its bound."""
+    """Remove login data from URLs in a text that may have been cut to its maximum length."""
     return without_logins(text, is_cut=len(text) == TEXT_CHARS_MAX)
 
 

@@ -1,4 +1,4 @@
-"""From the input of a person, a file or an interface to an indicator, or to the reason why it cannot be one."""
+"""Conversion of indicators, as entered by a person, a file or a program, into normalised ones, or into a reason for refusal."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ACTIONS = {
     "audit": IndicatorAction.AUDIT,
     "alert": IndicatorAction.AUDIT,
 }
-"""Actions by Defender's words, with those of earlier years."""
+"""Actions by the words of Defender, also of its earlier versions."""
 UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 TEXT_CHARS_MAX = 8_192
 PORT_MAX = 65_535
 
 
 class Given(NamedTuple):
-    """An indicator as it was entered; "" is unset."""
+    """An indicator as it was entered; "" means that a field is not set."""
 
     value: str
     kind: IndicatorType | None = None
-    """None to detect it."""
+    """Type of the value; None: detect it."""
     action: str = ""
     exact: bool = False
     port: int = 0
@@ -45,21 +45,21 @@ class Given(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A refused value and the reason."""
+    """A value that was refused as an indicator, with the reason."""
 
     value: str
     why: Why
     detail: str = ""
 
     def in_words(self) -> str:
-        """Return value and reason on one line."""
+        """Return value and reason as one line of text."""
         return f'"{self.value[:200]}": {self.why}' + (f" ({self.detail})" if self.detail else "")
 
 
 def indicator_of(
     given: Given, now: Micros, default_action: str = "block", *, expired: bool = False
 ) -> Indicator | Refused:
-    """Return the indicator, normalised, or the reason against it; with `expired` an expired one is accepted."""
+    """Return the normalised indicator, or the reason for refusal. An expired indicator is refused unless `expired` is set."""
     try:
         return _indicator(given, now, given.action or default_action, expired)
     except Unfit as error:
@@ -96,7 +96,7 @@ def _indicator(given: Given, now: Micros, action: str, expired: bool) -> Indicat
 
 
 def moment(text: str, now: Micros) -> Micros:
-    """Parse a time, or a duration from now: 30m, 12h, 30d, 4w. Raises ValueError."""
+    """Parse a time, or a duration from `now` such as 30m, 12h, 30d or 4w; return microseconds. Raises ValueError."""
     text = text.strip()
     number, unit = text[:-1], text[-1:].lower()
     if unit in UNITS and number.isascii() and number.isdigit() and len(number) < 10:
@@ -105,7 +105,7 @@ def moment(text: str, now: Micros) -> Micros:
 
 
 def now_micros() -> Micros:
-    """Return the present time by this machine's clock."""
+    """Return the time of this machine's clock in microseconds since 1970."""
     return int(datetime.now(UTC).timestamp() * MICROS)
 
 
@@ -126,7 +126,7 @@ def _expiry(text: str, now: Micros, expired: bool) -> Micros:
 def _action(text: str) -> IndicatorAction:
     action = ACTIONS.get(text.strip().lower())
     if action is None:
-        raise Unfit(Why.BAD_FIELD, f'action "{text[:40]}" is none of {", ".join(IndicatorAction)}')
+        raise Unfit(Why.BAD_FIELD, f'action "{text[:40]}" is not one of {", ".join(IndicatorAction)}')
     return action
 
 
@@ -134,4 +134,4 @@ def _severity(text: str) -> Severity:
     try:
         return Severity(text.strip().lower()) if text.strip() else Severity.MEDIUM
     except ValueError:
-        raise Unfit(Why.BAD_FIELD, f'severity "{text[:40]}" is none of {", ".join(Severity)}') from None
+        raise Unfit(Why.BAD_FIELD, f'severity "{text[:40]}" is not one of {", ".join(Severity)}') from None

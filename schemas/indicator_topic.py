@@ -1,9 +1,9 @@
-"""The topic `indicators`: one message is the present state of an indicator or a suppression; without value it is removed.
+"""The topic `indicators`: a message is the current state of an indicator or suppression; without a value it removes the entry.
 
     key    i:ID of an indicator, s:ID of a suppression
-    value  {"indicator": {…}} or {"suppression": {…}}; none to remove it
+    value  {"indicator": {…}} or {"suppression": {…}}; no value to remove the entry
 
-It has one partition, so a reader that reached its end has read everything.
+The topic has one partition, so a reader that reached its end has read everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class Removed(NamedTuple):
-    """A removed indicator or suppression."""
+    """A message that removes an indicator or a suppression."""
 
     mark: str
     """INDICATOR_MARK or SUPPRESSION_MARK."""
@@ -39,17 +39,17 @@ _decode = msgspec.json.Decoder(_Value).decode
 
 
 def key_of(one: Indicator | Suppression) -> bytes:
-    """Return the message's key."""
+    """Return the message key of an indicator or suppression."""
     return f"{INDICATOR_MARK if isinstance(one, Indicator) else SUPPRESSION_MARK}{one.id}".encode()
 
 
 def value_of(one: Indicator | Suppression) -> bytes:
-    """Return the message's value; equal entries have equal bytes."""
+    """Return the message value of an indicator or suppression; equal entries have equal bytes."""
     return _encode(_Value(indicator=one) if isinstance(one, Indicator) else _Value(suppression=one))
 
 
 def read(key: bytes | None, value: bytes | None) -> Indicator | Suppression | Removed:
-    """Parse a message. Raises ValueError, with the reason, for an unusable one."""
+    """Parse a message. Raises ValueError with the reason if it is invalid."""
     name = (key or b"").decode("utf-8", "replace")
     mark, id_ = name[:2], name[2:]
     if mark not in (INDICATOR_MARK, SUPPRESSION_MARK) or not id_:

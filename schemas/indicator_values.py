@@ -1,9 +1,9 @@
-"""Normalisation of indicators' values to the form that is matched, or the reason why a value cannot be one.
+"""Normalisation of indicators' values to the form that is compared with requests. Unusable values are refused with a reason.
 
 Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` is removed, as names
            below a domain match anyway
-Address    RFC 5952; IPv4 inside IPv6 is IPv4; a network of one address is that address
-URL        scheme and host in lower case, the scheme's own port and the fragment left out, the path as it is
+Address    RFC 5952; IPv4-mapped IPv6 becomes IPv4; a network of one address becomes that address
+URL        scheme and host in lower case; the scheme's default port and the fragment are removed; the path is unchanged
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.indicators import DEFAULT_PORTS, IndicatorType, url_parts
 VALUE_CHARS_MAX = 4_096
 LABEL_CHARS_MAX = 63
 V4_BITS_MIN, V6_BITS_MIN = 8, 16
-"""Shortest accepted prefix; a wider network is taken for a mistake."""
+"""Shortest accepted prefix of a network, in bits: a wider network is regarded as a mistake."""
 
 _ICANN = PublicSuffixList(only_icann=True)
 _ALL = PublicSuffixList()
@@ -35,7 +35,7 @@ _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 class Why(StrEnum):
-    """Why something is refused as an indicator: a closed set, for counting."""
+    """Reasons for which an indicator is refused: a closed set, because they are counted."""
 
     NOT_NETWORK = "not a network indicator"
     MALFORMED = "not a domain, address or URL"
@@ -54,7 +54,7 @@ class Why(StrEnum):
 
 
 class Unfit(ValueError):
-    """A value that cannot be an indicator, and why."""
+    """The error that a value cannot be an indicator, with the reason."""
 
     def __init__(self, why: Why, detail: str = "") -> None:
         super().__init__(detail or why.value)
@@ -62,18 +62,19 @@ class Unfit(ValueError):
 
 
 class Normal(NamedTuple):
-    """A normalised value."""
+    """A normalised value with its type."""
 
     type: IndicatorType
     value: str
     port: int = 0
-    """The port after a name or an address; 0 without one."""
+    """The port that is written after a name or an address; 0 if there is none."""
 
 
 def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False) -> Normal:
-    """Return a value, normalised; without a kind the kind is detected. Raises Unfit.
+    """Return the normalised value, of this type or of the detected one. Raises Unfit.
 
-    An address is an address even if `kind` is a name.
+    An IP address is always of an address type, even if `kind` is `domain`. `exact` means that names below the domain do not
+    match.
     """
     text = text.strip()
     if not text or len(text) > VALUE_CHARS_MAX or _UNSEEN.search(text):
@@ -88,13 +89,13 @@ def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False)
     if kind is IndicatorType.URL or (kind is None and ("/" in text or "?" in text)):
         return Normal(IndicatorType.URL, _url(text))
     if "/" in text:
-        raise Unfit(Why.MALFORMED, "a domain has no path; it may be a URL")
+        raise Unfit(Why.MALFORMED, "a domain has no path; use the type url")
     name, port = _with_port(text)
     return Normal(IndicatorType.DOMAIN, _domain(name, exact=exact), port)
 
 
 def host_name(text: str) -> str:
-    """Return a host name as it is on the wire. Raises Unfit."""
+    """Return a host name in the form in which requests contain it: lower case and punycode. Raises Unfit."""
     host = text.removesuffix(".")
     if not host.isascii():
         try:
@@ -113,26 +114,31 @@ def host_name(text: str) -> str:
 
 
 def is_public_suffix(host: str) -> bool:
-    """Return whether a name is a registry's public suffix, such as co.uk. A company's own (github.io) does not count."""
+    """Return whether a name is a registry's public suffix, such as co.uk. A suffix of a company (github.io) is none."""
     return _ICANN.publicsuffix(host, accept_unknown=False) == host
 
 
 def _domain(text: str, *, exact: bool) -> str:
     if exact and text.startswith(("*", ".")):
-        raise Unfit(Why.BAD_FIELD, "only the exact name, and all names below it: which of the two?")
+        raise Unfit(
+            Why.BAD_FIELD,
+            "a leading * or . includes the names below; exact excludes them: remove one",
+        )
     host = host_name(text.removeprefix("*").removeprefix("."))
     if is_public_suffix(host):
         raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match")
     if not exact:
         if _ALL.publicsuffix(host, accept_unknown=False) == host:
-            raise Unfit(Why.PUBLIC_SUFFIX, f"names below {host} are other people's; only the exact name can be one")
+            raise Unfit(
+                Why.PUBLIC_SUFFIX, f"names below {host} belong to other owners; only the exact name is accepted"
+            )
         if "." not in host:
-            raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match; only the exact name can be one")
+            raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match; only the exact name is accepted")
     return host
 
 
 def _address(text: str) -> Normal | None:
-    """Return an address or a network, also with a port; None for anything else."""
+    """Return the IP address, with its port if one is written, or the network; None for any other text."""
     if "/" in text:
         return _network(text)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -166,7 +172,7 @@ def _network(text: str) -> Normal | None:
     except ValueError:
         return None
     if not bits.isascii() or not bits.isdigit():
-        # What follows is a path: http:// was left away.
+        # Not a prefix length but a path: the text is a URL without `http://`.
         return None
     try:
         network = ip_network(text)
@@ -193,9 +199,9 @@ def _url(text: str) -> str:
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
     authority = rest[:end]
     if "\\" in authority:
-        raise Unfit(Why.MALFORMED, "a backslash before the path is read as host by some and as path by others")
+        raise Unfit(Why.MALFORMED, "programs disagree whether a backslash before the path belongs to the host")
     if "@" in authority:
-        raise Unfit(Why.MALFORMED, "a user name before the host is never on the wire")
+        raise Unfit(Why.MALFORMED, "a request never contains a user name before the host; remove it")
     path = quote(rest[end:].partition("#")[0], safe=_PATH_SAFE)
     parts = url_parts(f"{scheme.lower()}{separator}{_authority(authority)}{path}")
     host = f"[{parts.host}]" if ":" in parts.host else parts.host
@@ -204,7 +210,7 @@ def _url(text: str) -> str:
 
 
 def _authority(text: str) -> str:
-    """Return host and port, with the host normalised."""
+    """Normalise the host of a URL's authority; return `host:port`, or the host if no port is written."""
     if text.startswith("["):
         name, closing, rest = text[1:].partition("]")
         if not closing or (rest and rest[0] != ":"):

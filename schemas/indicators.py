@@ -1,4 +1,4 @@
-"""Indicators: what a security team decided about destinations, in the normalised form that workers match."""
+"""Indicators: a security team's decisions about destinations, in the normalised form that workers compare with requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ID_BYTES = 12
 
 
 class IndicatorType(StrEnum):
-    """What an indicator's value is."""
+    """Type of an indicator's value."""
 
     DOMAIN = "domain"
     URL = "url"
@@ -27,7 +27,7 @@ class IndicatorType(StrEnum):
 
 
 class IndicatorAction(StrEnum):
-    """Action on a matching request. Of several matching indicators allow has precedence, then warn, block, audit."""
+    """Action on a matching request. If several indicators match, the order of precedence is allow, warn, block, audit."""
 
     ALLOW = "allow"
     WARN = "warn"
@@ -36,7 +36,7 @@ class IndicatorAction(StrEnum):
 
 
 class Severity(StrEnum):
-    """Severity of an alert; the words are Defender's."""
+    """Severity of an alert, in Defender's words."""
 
     INFORMATIONAL = "informational"
     LOW = "low"
@@ -75,22 +75,22 @@ class UrlParts(NamedTuple):
     """Components of a URL prefix."""
 
     scheme: str
-    """"" for any."""
+    """`http` or `https`; "" matches any scheme."""
     host: str
     port: int
-    """The scheme's default if none is written; 0 for any."""
+    """Port, by default that of the scheme; 0 matches any port."""
     path: str
-    """Path and query; "" for the whole site."""
+    """Path and query; "" matches the whole site."""
 
 
 def indicator_id(type_: IndicatorType, value: str, port: int, process: str, groups: Sequence[str]) -> str:
-    """Return the id: 12 bytes of BLAKE2b in hexadecimal, the same for the same type, value, port, process and groups."""
+    """Return the id: 12 bytes of BLAKE2b in hexadecimal, computed from type, value, port, process and groups."""
     whole = "\0".join((type_, value, str(port), process, *sorted(groups)))
     return blake2b(whole.encode(), digest_size=ID_BYTES).hexdigest()
 
 
 def url_parts(value: str) -> UrlParts:
-    """Split a URL prefix, `[http[s]://]host[:port][/path][?query]`. Raises ValueError for another scheme, or without host."""
+    """Split a URL prefix, `[http[s]://]host[:port][/path][?query]`. Raises ValueError if it has another scheme or no host."""
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, rest = "", value
@@ -106,6 +106,6 @@ def url_parts(value: str) -> UrlParts:
 
 
 def _path(text: str) -> str:
-    """Return path and query for comparison: without the path's trailing slash and without a fragment."""
+    """Return path and query in the form that is compared: without a trailing slash of the path and without a fragment."""
     path, mark, query = text.partition("#")[0].partition("?")
     return f"{path or '/'}?{query}" if mark else path.rstrip("/")

@@ -1,18 +1,18 @@
-r"""Logins in URLs: removed from what is stored or published, masked in lines that are rejected.
+r"""Login data (userinfo) in URLs: it is removed from stored and published texts, and masked in rejected lines.
 
 `http://user:password@host/` (RFC 3986 section 3.2.1) becomes `http://host/` in an event and `http://***@host/` in a reject, which
-must still be readable after a fix. A URL may stand anywhere in a text: in the query or path of another one, where it may be
+must still be readable after a fix. A URL may occur anywhere in a text: in the query or path of another URL, where it may be
 percent-encoded several times, in a command line, or in JSON, where slashes may be escaped.
 
 | spelling | example |
 |---|---|
-| as it is | `http://user:password@host` |
+| plain | `http://user:password@host` |
 | without a password, without a scheme | `http://user@host`, `//user:password@host` |
 | percent-encoded | `http%3A%2F%2Fuser%3Apassword%40host`, `http:%2f%2fuser:password@host`, `http%253A%252F%252Fuser%2540host` |
 | escaped in JSON | `http:\/\/user:password@host`, `http://user:password\u0040host` |
 
-An authority ends at `/`, `?` or `#`, and here also at a blank, `"`, `<`, `>`, `|` and at `&name=`, so that an `@` further on does
-not make a login of a host. The patterns begin with a literal and read each run once (possessive), so they are linear.
+An authority ends at `/`, `?` or `#`. Here it also ends at a blank, `"`, `<`, `>`, `|` or `&name=`, so that a later `@` does not
+turn a host into a login. The patterns begin with a literal and use possessive quantifiers, so their time is linear.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from itertools import chain, repeat
 
 MASK = "***"
 LOGINS_MAX = 10_000
-"""Logins that are looked for in one text; what stands behind the last of them is cut off."""
+"""Maximum number of logins that are removed from one text; the text after the last of them is cut off."""
 CHARS_MAX = 65_536
-"""A longer text in which there may be logins is cut; no request target is so long."""
+"""Length in characters to which a text with a possible login is cut; no request target is longer."""
 SCHEME_CHARS_MAX = 24
-"""The scheme of a target ends within so many characters, its `://` included."""
+"""Number of characters within which the scheme of a target ends, including `://`."""
 
 _AT_MARKS = ("@", "%40", "2540", "u0040")
-"""One of these is in every text with a login; behind the last of them there is none."""
+"""Spellings of `@`. A text without any of them has no login; neither has the part of a text after the last of them."""
 _CHARS = r'[^\s\x00/?#"<>|@%&\\]*+'
 _AT = r"@|%(?:25){0,3}40"
 _AT_IN_JSON = rf"{_AT}|\\{{1,8}}u0040"
@@ -39,7 +39,7 @@ _ODD_ENCODED = r"%(?!(?P=depth)(?:2f|3f|23|26|3c|3e|22|20|7c)|(?:25){0,3}40)|\\"
 _LOGIN = rf"(?:{_CHARS}(?:(?:{_ODD}){_CHARS})*+({_AT_IN_JSON}))++"
 _LOGIN_ENCODED = rf"(?:{_CHARS}(?:(?:{_ODD_ENCODED}){_CHARS})*+({_AT}))++"
 _NO_THIRD = "".join(f"(?<!{slash * 3})" for slash in ("%2f", "%252f", "%25252f", "%2525252f"))
-"""Two slashes behind a third one do not begin an authority, spelled in either way."""
+"""Lookbehinds that refuse two slashes after a third slash, in every spelling: they do not begin an authority."""
 _SPELLINGS = tuple(
     (mark, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for mark, pattern in (
@@ -48,28 +48,30 @@ _SPELLINGS = tuple(
         ("%", rf"(%(?=2)(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f){_NO_THIRD}(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
     )
 )
-"""What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
+"""For each spelling a text that it always contains, and its pattern. Groups: the text before the login, and last the spelled `@`.
+"""
 _SLASHES = ("/", *(f"%{'25' * depth}2f" for depth in range(4)))
 _ENDS = ("/", " ", "\t", '"', "?", "#", "<", ">", "|")
-"""Each ends an authority in every spelling."""
+"""Characters that end an authority in every spelling."""
 _BEFORE_MAX = 64
-"""A pattern looks at no more characters before the last slash with which an authority begins."""
+"""Longest text in characters that a pattern needs before the last slash of the beginning of an authority."""
 _MARK_CHARS_MAX = max(map(len, _AT_MARKS))
 _BLOCK_CHARS = 4_096
 _GAP = "\n\ue000"
-"""A character that ends an authority, and one that is not in Latin-1, so in no decoded line."""
+"""Separator in place of a left-out stretch: its first character ends an authority, its second is not in Latin-1, so no line has
+it."""
 _AUTHORITY_END = re.compile(r"[/?#]")
 _CUT_AUTHORITY = re.compile(
     r"(?:://|%(?:25){0,3}2f%(?:25){0,3}2f)(?:[^\s\x00/?#\"<>|%&]|%(?!(?:25){0,3}(?:2f|3f|23|26)))*+\Z",
     re.ASCII | re.IGNORECASE,
 )
-"""An authority that goes on to the end of a text."""
+"""An authority that reaches to the end of the text."""
 
 
 def without_logins(text: str, *, is_cut: bool = False) -> str:
-    """Return a text without the logins of the URLs in it, so too without their `@`.
+    """Remove the login data of all URLs in a text, including the `@`.
 
-    Of a text that was cut off an authority at the end is removed as a whole: it may be the beginning of a login.
+    If the text was cut off (`is_cut`), an authority at its end is removed completely, because it may be the beginning of a login.
     """
     if _may_have_login(text):
         text = _replaced(text[:CHARS_MAX], "")
@@ -77,7 +79,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
 
 
 def target_without_login(target: str, *, is_cut: bool = False) -> str:
-    """Return a URL, with or without scheme, or a path without logins in it, its own authority's included."""
+    """Remove login data from a request target: a URL with or without a scheme, or a path, which may contain further URLs."""
     begin = max(0, target.find("://", 0, SCHEME_CHARS_MAX) + 3) if "://" in target[:SCHEME_CHARS_MAX] else 0
     found = _AUTHORITY_END.search(target, begin)
     if found is None and is_cut:
@@ -91,20 +93,20 @@ def target_without_login(target: str, *, is_cut: bool = False) -> str:
 def has_userinfo(method: str, target: str) -> bool:
     """Return whether this is a CONNECT target with userinfo, such as `a.example:443@b.example:443`.
 
-    RFC 9112 section 3.2.3 has no userinfo there, and proxies disagree: squid 5 connects to the first host, tinyproxy to
-    the second, others answer 400. So such a request names no destination. Methods in lower case count as well, as some
+    RFC 9112 section 3.2.3 allows no userinfo there, and proxies disagree: squid 5 connects to the first host, tinyproxy to the
+    second, others answer 400. Such a request therefore names no destination. Methods in lower case are included, because some
     proxies accept them.
     """
     return "@" in target and method.upper() == "CONNECT"
 
 
 def request_target(method: str, target: str, *, is_cut: bool = False) -> str:
-    """Return a request target (RFC 9112 section 3.2) without logins; "" for a CONNECT target with userinfo."""
+    """Return a request target (RFC 9112 section 3.2) without login data; "" for a CONNECT target with userinfo."""
     return "" if has_userinfo(method, target) else target_without_login(target, is_cut=is_cut)
 
 
 def masked(line: bytes) -> bytes:
-    """Return a line with `***` in place of the logins of the URLs in it; everything else keeps its bytes."""
+    """Replace the login data of all URLs in a line by `***`; all other bytes are unchanged."""
     text = line.decode("latin-1")
     if not _may_have_login(text):
         return line
@@ -112,7 +114,7 @@ def masked(line: bytes) -> bytes:
         return _replaced(text, MASK).encode("latin-1")
     searched, left_out = _with_gaps(text)
     first, *others = _replaced(searched, MASK).split(_GAP)
-    found = [first, *chain.from_iterable(zip(left_out, others, strict=False))]  # fewer where the end was cut off
+    found = [first, *chain.from_iterable(zip(left_out, others, strict=False))]  # shorter if the end was cut off
     return "".join(found).encode("latin-1")
 
 
@@ -121,12 +123,12 @@ def _may_have_login(text: str) -> bool:
 
 
 def _with_gaps(text: str) -> tuple[str, list[str]]:
-    """Return a text with `_GAP` in place of long stretches in which no login is or begins, and these stretches.
+    """Replace long stretches that cannot contain a login by `_GAP`; return the shorter text and the stretches.
 
-    A block without the mark of an `@` matters only from the last slash on, in each spelling, behind which nothing has
-    ended the authority yet.
+    In a block without a spelling of `@`, only the text from the last slash on can be the beginning of a login, and only if no
+    character after that slash ends the authority. This holds for each spelling of the slash.
     """
-    lower = text.lower()  # of Latin-1, so each character keeps its place
+    lower = text.lower()  # of Latin-1 text, so every character keeps its index
     last = dict.fromkeys((*_SLASHES, *_ENDS), -1)
     searched: list[str] = []
     left_out: list[str] = []
@@ -137,7 +139,7 @@ def _with_gaps(text: str) -> tuple[str, list[str]]:
         looked = end
         ended = max(last[char] for char in _ENDS)
         gap_end = min((last[slash] for slash in _SLASHES if last[slash] >= max(ended, 0)), default=end) - _BEFORE_MAX
-        gap_begin = begin + _MARK_CHARS_MAX  # the mark in the block before may end in this one
+        gap_begin = begin + _MARK_CHARS_MAX  # a spelling of `@` that begins in the previous block may end here
         if gap_end > gap_begin:
             searched.append(text[kept:gap_begin])
             left_out.append(text[gap_begin:gap_end])
@@ -146,7 +148,7 @@ def _with_gaps(text: str) -> tuple[str, list[str]]:
 
 
 def _blocks_without_at(lower: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of each stretch of whole blocks in which no mark of an `@` begins."""
+    """Yield begin and end of each stretch of whole blocks in which no spelling of `@` begins."""
     marked = -1
     for block in range(0, len(lower), _BLOCK_CHARS):
         if any(lower.find(at, block, block + _BLOCK_CHARS + len(at) - 1) >= 0 for at in _AT_MARKS):
@@ -156,7 +158,7 @@ def _blocks_without_at(lower: str) -> Iterator[tuple[int, int]]:
 
 
 def _replaced(text: str, mask: str) -> str:
-    """The text with `mask` in place of each login; the spelled `@` behind it stays where there is a mask."""
+    """Replace each login by `mask`. The spelled `@` after it is kept if `mask` is not empty."""
     end = max((text.rfind(at) + len(at) for at in _AT_MARKS if at in text), default=0)
     text, behind = text[:end], text[end:]
     for mark, pattern in _SPELLINGS:

@@ -1,7 +1,7 @@
-"""Every metric, declared once: the exporters and the reference page are made from these declarations.
+"""Declarations of all metrics, from which the exporters and the reference page are generated.
 
-Prometheus names and base units. Labels come from closed sets (reasons, methods, topics) and
-from the names of grants in the settings, never from input.
+Metrics have Prometheus names and base units. Labels come from closed sets (reasons, methods, topics) and from the names of grants
+in the settings, never from input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """Type of a metric: a counter only increases, a gauge also decreases, a histogram counts values by size."""
+    """Type of a metric. A counter only increases, a gauge also decreases, a histogram counts values by their size."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -26,7 +26,7 @@ class Metric(NamedTuple):
     about: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    """Upper bounds of a histogram."""
+    """Upper bounds of a histogram's buckets."""
 
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0)
@@ -54,7 +54,7 @@ def _spread(name: str, buckets: tuple[float, ...], about: str, *labels: str) -> 
     return _declare(name, Kind.HISTOGRAM, about, labels, buckets)
 
 
-# Of every process.
+# Metrics of every process.
 BUILD_INFO = _gauge("unproxy_build_info", "Always 1; the label has the program's version", "version")
 START_TIME = _gauge("unproxy_start_time_seconds", "When the process started, seconds since 1970")
 ALIVE = _gauge("unproxy_alive", "1 while /healthz answers 200")
@@ -112,11 +112,11 @@ BOOK: dict[str, Metric] = {
     "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
     "ignored": _count("unproxy_lines_ignored_total", "Valid lines without an event for the correlator", "kind"),
     "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read, or were refused", "reason"),
-    # These also decrease: a destination becomes known late, two records turn out to be one connection.
+    # These may also decrease: a destination may become known late, and two records may turn out to be one connection.
     "connections": _gauge("unproxy_connections", "Connections seen so far"),
-    "resolved": _gauge("unproxy_connections_resolved", "Of these, those with a known destination", "method"),
-    "unresolved": _gauge("unproxy_connections_unresolved", "Of these, those without a destination", "reason"),
-    "waiting": _gauge("unproxy_connections_waiting", "Of these, those not decided yet"),
+    "resolved": _gauge("unproxy_connections_resolved", "Connections with a known destination", "method"),
+    "unresolved": _gauge("unproxy_connections_unresolved", "Connections without a known destination", "reason"),
+    "waiting": _gauge("unproxy_connections_waiting", "Connections that are not decided yet: evidence may still come"),
     "devices": _gauge("unproxy_devices", "Devices in the state"),
     "kept": _gauge("unproxy_connections_kept", "Connections in the state: waiting, open or kept for late records"),
     "devices_near_bound": _gauge(
@@ -141,7 +141,7 @@ BOOK: dict[str, Metric] = {
     "gap_lines": _gauge("unproxy_sensor_gap_lines", "Lines missing in gaps that were not filled"),
     "silent": _gauge("unproxy_devices_silent", "Devices silent for longer than usual at the moment"),
 }
-"""Counts of the pipelines by entry; an entry `NAME:LABEL` is a labelled value. The counts must balance."""
+"""Metrics of the pipelines' counters, by counter; `NAME:LABEL` is a counter with a label value. The counts must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further counts of the pipelines, by entry", "entry")
 
 # They balance: rows read = written + refused + left + waiting. After a stop the waiting rows are read again.

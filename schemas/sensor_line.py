@@ -1,4 +1,4 @@
-"""A line of `unproxy sensor` about connections to proxies: the sensor writes it, the dialect `sensor` reads it."""
+"""Lines of `unproxy sensor` about connections to proxies: the sensor writes them, the dialect `sensor` parses them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FlowName = Annotated[str, msgspec.Meta(min_length=1, max_length=FLOW_CHARS_MAX)]
 
 
 class OnFlow(msgspec.Struct, tag_field="kind", omit_defaults=True, gc=False):
-    """Common fields of all lines about a connection; `flow` identifies it in all of them."""
+    """Common fields of all lines about a connection; all lines of a connection have the same `flow`."""
 
     device: Name
     ts: str
@@ -31,38 +31,38 @@ class OnFlow(msgspec.Struct, tag_field="kind", omit_defaults=True, gc=False):
 
 
 class Http(OnFlow, tag="http", gc=False):
-    """A request, after its answer or after the end of waiting for one."""
+    """An HTTP request; written after its response or after the timeout for it."""
 
     tx: Count
     """Number of the request on its connection, from 0."""
     method: Name
     target: Name
-    """`?` if the host is not certain, or if it is no request."""
+    """The request target; `?` if the host is uncertain or the bytes are not a request."""
     host: str = ""
     """The Host field."""
     status: Status | None = None
     user_agent: str = ""
     ts_attempt: str = ""
-    """Time of the connection's first SYN; "" if the sensor did not see it. The same in `tls`, `verdict` and `socks`."""
+    """Time of the connection's first SYN; "" if the sensor did not see it. `tls`, `verdict` and `socks` have it, too."""
 
 
 class Tls(OnFlow, tag="tls", gc=False):
-    """A client hello."""
+    """A TLS client hello."""
 
     sni: str
-    """The server name in it; "" without one."""
+    """The server name in the client hello; "" if it has none."""
     tunnelled: bool
-    """In a CONNECT tunnel, not to the proxy itself."""
+    """Whether the client hello was sent inside a CONNECT tunnel, and not to the proxy itself."""
     ech: bool = False
-    """The name may be only the outer one of an encrypted client hello."""
+    """Whether the client hello may be encrypted (ECH); the name is then only the outer one."""
     ts_attempt: str = ""
 
 
 class Verdict(OnFlow, tag="verdict", gc=False):
-    """A request for a listed destination, or an unreadable one, was blocked or only recorded."""
+    """A request for a host on the deny list, or an unreadable request, that was blocked or only reported."""
 
     host: str
-    """The listed host; "" for an unreadable request."""
+    """The host on the deny list; "" for an unreadable request."""
     action: str
     tx: Count = 0
     method: str = ""
@@ -70,28 +70,29 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     port: int = 0
     title: str = ""
     how: str = ""
-    """How it was blocked."""
+    """How the request was blocked: `inline` or `socket_destroyed`."""
     why: str = ""
-    """Why it was only recorded although the mode was block."""
+    """Why the request was only reported although the mode was block."""
     ts_attempt: str = ""
 
 
 class Socks(OnFlow, tag="socks", gc=False):
-    """A SOCKS request, after its answer or after the end of waiting for one."""
+    """A SOCKS request; written after its answer or after the timeout for it."""
 
     tx: Count
     """Number of the request on its connection, from 0."""
     version: Annotated[int, msgspec.Meta(ge=4, le=5)]
     host: str = ""
-    """The target; "" if the client requested no connection or nothing, or if its login hides the target."""
+    """The requested host; "" if the request is not for a connection, if there was none, or if the login is of a kind that hides
+    it."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     granted: bool | None = None
-    """The server's answer."""
+    """Whether the server granted the request; None if it did not answer."""
     ts_attempt: str = ""
 
 
 class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=False):
-    """The mode that applies from this time on."""
+    """The protection mode that applies from this time on."""
 
     device: Name
     ts: str

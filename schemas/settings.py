@@ -1,11 +1,11 @@
-"""All settings: one frozen section per package, read once from a TOML file; environment variables override it.
+"""Declarations of all settings: one frozen section per package, read once from a TOML file and overridden by the environment.
 
     unproxy.toml                       environment
     [kafka]                            UNPROXY_KAFKA__BOOTSTRAP=kafka-1:9092,kafka-2:9092
     bootstrap = "kafka-1:9092"         UNPROXY_CLICKHOUSE__PASSWORD=...
 
-The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors,
-in the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads them).
+The file is `unproxy.toml` in the current folder, or the one that UNPROXY_CONFIG or `--config` names. Unknown keys are errors, in
+the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads them).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class ProtectionSettings(Section):
     )
     verdict_sensors: CommaList = Field(
         ("*",),
-        description="Senders without a grant whose verdicts and modes count: patterns DIALECT or DIALECT@SENSOR, as in the "
+        description="Senders without a grant that may report verdicts and modes: patterns DIALECT or DIALECT@SENSOR, as in the "
         "headers on telemetry",
     )
     alert_gap_secs: float = Field(60.0, ge=0, description="Shortest time between two versions of an alert on the topic")
@@ -163,7 +163,7 @@ class WorkerSettings(Section):
         description="Lag without a commit for this long ends the process; four times as long while other partitions "
         "progress, and twice as long without ticks in the log",
     )
-    stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is aborted")
+    stop_secs_max: float = Field(8.0, gt=0, description="Longest graceful stop; a longer one is aborted")
     reject_rate_max: float = Field(0.05, ge=0, le=1, description="A larger share of rejected lines is an alarm")
     reject_window_secs: float = Field(60.0, gt=0, description="Period over which the share is computed")
     reject_lines_min: int = Field(1_000, gt=0, description="With fewer lines in the period there is no alarm")
@@ -179,7 +179,8 @@ class SinkSettings(Section):
 
     group: str = Field("unproxy-sink", description="Consumer group")
     name: str = Field(
-        "", description="Stable and unique name of this sink: it gets its partitions back at once; empty for none"
+        "",
+        description="Stable, unique name of this sink, which keeps its partitions over a restart; empty for none",
     )
     batch_rows_max: int = Field(50_000, gt=0, description="Most rows in one insert, in whole messages")
     batch_bytes_max: int = Field(32 * 1024 * 1024, gt=0, description="Most bytes in one insert")
@@ -197,7 +198,8 @@ class ForwardSettings(Section):
     target: Literal["webhook", "syslog"] = Field("webhook", description="Kind of the receiver")
     group: str = Field("unproxy-forward", description="Consumer group; every target needs its own")
     name: str = Field(
-        "", description="Stable and unique name of this process: it gets its partitions back at once; empty for none"
+        "",
+        description="Stable, unique name of this process, which keeps its partitions over a restart; empty for none",
     )
     severity_min: Literal["informational", "low", "medium", "high"] = Field(
         "informational", description="Less severe alerts are not sent"
@@ -246,7 +248,7 @@ class ForwardSettings(Section):
             parts = urlsplit(given.get_secret_value())
             usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and parts.netloc.isascii()
         except ValueError:
-            usable = False  # what was wrong with it may quote it
+            usable = False  # without the URL, which the exception's text may quote: it may contain a password
         if not usable:
             raise ValueError("it must begin with https:// or http:// and name a host, in ASCII")
         if parts.username is not None or parts.password is not None:
@@ -325,6 +327,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment before what load() read from the file."""
+        """Give the environment precedence over the values that `load` read from the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings

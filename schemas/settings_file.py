@@ -1,4 +1,4 @@
-"""Settings in text: read from a TOML file and the environment, dumped as TOML, with readable errors."""
+"""Reading of settings from a TOML file and the environment, with errors for the operator, and writing of settings as TOML."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ REMOVED = {
     "inputs.http_token": 'write a grant for the sender instead: [inputs.grants.NAME] with token = "…", and with devices = ["*"] '
     "if it reports on others",
 }
-"""Settings of earlier versions, with their replacement."""
+"""Hints for settings of earlier versions: what replaces each of them."""
 _GRANTS = "INPUTS__GRANTS"
 _NO_PREFIX = "\0"
-"""No name of an environment variable has this character (POSIX, "Environment Variable Definition")."""
+"""Prefix of environment variables where none are to be read: no variable's name has this character (POSIX)."""
 
 
 def load(path: Path | None = None, *, with_environment: bool = True) -> Settings:
-    """Read the file, then the environment, which overrides it. Raises SettingsError.
+    """Read the settings from the file and the environment, which takes precedence. Raises SettingsError.
 
-    Root reads only files that no other user can write, because settings name files to read and servers that get logins.
+    If the user is root, a file that another user can write is refused, because settings name files to read and servers that
+    receive login data.
     """
     environment: Mapping[str, str] = os.environ if with_environment else {}
     named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
@@ -57,10 +58,10 @@ def load(path: Path | None = None, *, with_environment: bool = True) -> Settings
 
 
 def _text_of(file: Path) -> str:
-    """Return the file's text. Raises OSError, and SettingsError if the user is root and others can write the file."""
+    """Return the file's text. Raises OSError, or SettingsError if the user is root and others can write the file."""
     with file.open(encoding="utf-8") as opened:
         if os.geteuid() == 0:
-            # Of the open file: the path could lead elsewhere a moment later.
+            # The status of the open file: the path could lead to another file a moment later.
             found = os.fstat(opened.fileno())
             folder = file.resolve().parent.stat()
             if found.st_uid != 0:
@@ -82,7 +83,7 @@ def _distrust(why: str, remedy: str) -> NoReturn:
 
 
 def dump(settings: Settings, *, secrets: bool = False) -> str:
-    """Return the settings as TOML; secrets as stars, or with `secrets` in plain text, for a file of the owner's."""
+    """Return the settings as TOML; secrets are masked unless `secrets` is set (for a file that only its owner can read)."""
     lines = []
     for section in Settings.model_fields:
         lines.append(f"[{section}]")
@@ -103,7 +104,7 @@ def described() -> Iterator[tuple[str, str, Any, str]]:
 
 
 def as_toml(value: object, *, secrets: bool = False) -> str:
-    """Return a setting's value as TOML; a secret as stars, or with `secrets` in plain text."""
+    """Return a setting's value as TOML; a secret is masked unless `secrets` is set."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, SecretStr):
@@ -157,9 +158,9 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
         if not name.upper().startswith(PREFIX) or name == CONFIG_VARIABLE or given in known:
             continue
         if given.startswith(f"{_GRANTS}__") and given.count("__") == _GRANTS.count("__") + 2:
-            # UNPROXY_INPUTS__GRANTS__NAME__KEY; an unknown key is found when the grant is read.
+            # UNPROXY_INPUTS__GRANTS__NAME__KEY; an unknown key is reported when the grant is read.
             if whole:
-                # One would replace the other, and a grant could lose a condition.
+                # Two variables for one key are refused: one would replace the other, and a grant could lose a condition.
                 yield f"environment: {name} and {PREFIX}{_GRANTS} are both set; write all of it into one of them"
             continue
         near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
@@ -171,7 +172,7 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _default(place: tuple[int | str, ...]) -> object:
-    """Return the default of the setting at this place."""
+    """Return the default of a setting, by its path of keys."""
     return next((default for section, name, default, _ in described() if (section, name) == place[:2]), None)
 
 
@@ -181,9 +182,9 @@ def _in_words(file: str, error: ValidationError, environment: Mapping[str, str])
         variables = [PREFIX + "__".join(parts[:depth]).upper() for depth in range(len(parts), 1, -1)]
         variable = next((name for name in variables if name in environment), "")
         place = f"environment: {variable}" if variable else f"{file}: {'.'.join(parts)}"
-        # The input of an error in a whole section or grant is all of it.
+        # Of an error in a whole section or grant the input is the whole section.
         secret = len(parts) < 2 or parts[:2] == ["inputs", "grants"] or isinstance(_default(one["loc"]), SecretStr)
-        # A URL that holds a login.
+        # The URL contains login data.
         secret = secret or (isinstance(one["input"], str) and "@" in one["input"])
         got = "" if secret else f" (got {one['input']!r})"
         yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

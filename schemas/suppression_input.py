@@ -1,4 +1,4 @@
-"""From what a person or a program enters to a suppression, or to the reason why it cannot be one."""
+"""Conversion of suppressions, as entered by a person or a program, into normalised ones; invalid input raises ValueError."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from schemas.suppressions import GROUP_MARK, Suppression, open_bracket, suppress
 def suppression_of(
     who: str, why: str, until: Micros, kind: str, device: str, domain: str, indicator: str
 ) -> Suppression:
-    """Return the suppression, normalised. Raises ValueError, which begins with the name of the field, or the reason."""
+    """Return the normalised suppression. Raises ValueError, whose text begins with the name of the invalid field."""
     if not why.strip():
-        raise ValueError("why is empty; state in a few words why these alerts need not be seen")
+        raise ValueError("why is empty; state in a few words why these alerts are hidden")
     if not (kind or device.strip("*") or domain or indicator):
         raise ValueError("kind, device, domain and indicator are empty: this would hide every alert; name one of them")
     if open_bracket(device):

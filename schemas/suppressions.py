@@ -1,4 +1,4 @@
-"""Suppressions: alerts that a person hides until a given time, with the person's name and the reason."""
+"""Suppressions: alerts that a person hides until a given time, with that person's name and the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.events import Micros
 
 GROUP_MARK = "@"
 _CLASS = re.compile(r"\[!?.[^]]{0,255}\]")
-"""A set of characters in a pattern, in brackets; with ! any other character."""
+"""A character set in a pattern, in brackets; `!` after the opening bracket negates it."""
 ID_BYTES = 12
 
 
@@ -48,7 +48,7 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         indicator_id: str,
         at: Micros,
     ) -> bool:
-        """Return whether it hides an alert of this kind, about these hosts of a domain, at this time."""
+        """Return whether the suppression hides an alert of this kind, about these hosts of the domain, at the time `at`."""
         return (
             at < self.until
             and self.kind in ("", kind)
@@ -63,7 +63,7 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return fnmatchcase(device, self.device)
 
     def _fits_hosts(self, domain: str, hosts: Sequence[str]) -> bool:
-        """Return whether the domain, or all hosts of the alert, match: one matching host of several is not enough."""
+        """Return whether the alert's domain or all of its hosts match. If only some hosts match, the alert is not hidden."""
         if domain == self.domain:
             return True
         below = "." + self.domain
@@ -71,10 +71,13 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 def open_bracket(pattern: str) -> bool:
-    """Return whether a device pattern has a [ without a ]. It would only match names with a [, and no device has one."""
+    """Return whether a device pattern has a `[` without a `]`.
+
+    It would match only names that contain `[`, which no device has.
+    """
     return "[" in _CLASS.sub("", pattern)
 
 
 def suppression_id(kind: str, device: str, domain: str, indicator: str) -> str:
-    """Return the id: 12 bytes of BLAKE2b in hexadecimal, the same for the same alerts."""
+    """Return the id: 12 bytes of BLAKE2b in hexadecimal, computed from the conditions."""
     return blake2b("\0".join((kind, device, domain, indicator)).encode(), digest_size=ID_BYTES).hexdigest()

@@ -1,11 +1,10 @@
-"""Rows of the result topics and tables: the definition from which everything else about them is generated.
+"""Rows of the result topics and tables. The classes here are the only definition; the other forms are generated from them.
 
 `make reference` writes the tables (`schemas.ddl`), the JSON Schemas, the reference pages and the pydantic models
-(`schemas.models.rows`) from these classes; tests/schemas/test_contracts.py compares all five. A column without a default is on
-every row of its topic. A column with a default is left out where it is empty. A new column may be added at any time;
-consumers must ignore columns that they do not know.
-`DeviceNetworkEvents` has the 46 columns of Microsoft Defender's advanced-hunting table of that name
-(learn.microsoft.com/defender-xdr/advanced-hunting-devicenetworkevents-table), and more.
+(`schemas.models.rows`) from these classes; tests/schemas/test_contracts.py compares all five. A column without a default is in
+every row of its topic. A column with a default is left out where it is empty. A new column may be added at any time; consumers
+must ignore columns that they do not know. `DeviceNetworkEvents` has the 46 columns of Microsoft Defender's advanced-hunting table
+of that name (learn.microsoft.com/defender-xdr/advanced-hunting-devicenetworkevents-table) and further ones.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from schemas.indicators import Severity
 
 
 class Layer(StrEnum):
-    """Whether a row is about a TCP connection or about a destination behind a proxy."""
+    """Subject of a row: a TCP connection, or a destination behind a proxy."""
 
     CONNECTION = "connection"
     DESTINATION = "destination"
 
 
 class Outcome(StrEnum):
-    """Result of a connection or a request."""
+    """Result of a connection or request."""
 
     ALLOWED = "allowed"
     AUDITED = "audited"
@@ -80,7 +79,7 @@ class UnresolvedReason(StrEnum):
 class NetworkEvent(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """A row of DeviceNetworkEvents: a TCP connection, or one real destination behind a proxy."""
 
-    # Constructed by position, hundreds of thousands a second: keywords cost three times as much.
+    # Constructed with positional arguments, several 100,000 times a second: keyword arguments take three times as long.
 
     Timestamp: Annotated[str, utc_time("Start of the connection, or first request to the destination")]
     DeviceId: Annotated[str, text("The device, as its sensors name it")]

@@ -1,4 +1,4 @@
-"""The topics by name, with the settings that `deploy/topics.toml` gives them."""
+"""The topics by name, and their configuration in `deploy/topics.toml`."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ TABLE_OF_TOPIC = {
     DEVICE_COVERAGE: "DeviceCoverage",
     PROTECTION_MODES: "ProtectionModes",
 }
-"""The table to which the sink writes a topic's messages."""
+"""Table into which the sink writes a topic's messages."""
 
 DEVICE_FROM = "device_from"
 FROM_KEY = "key"
-"""Value of that header if every line of a message is about the device in its key, whatever name the lines have."""
+"""Value of the header `device_from` if every line is about the device in the message's key, whatever device a line names."""
 CLAIMS = "claims"
-"""What the sender of a message may report beside connections and requests, by its grant (`producers/sources/grants.py`)."""
+"""Header with what the sender may report besides connections and requests, by its grant (`producers/sources/grants.py`)."""
 CLAIMS_NONE = "none"
-"""Value of that header: verdicts and protection modes in the message are refused. So they are with an unknown value."""
+"""Value of the header `claims`: verdicts and protection modes in the message are refused. Unknown values have the same effect."""
 CLAIMS_VERDICTS = "verdicts"
-"""Value of that header: verdicts and protection modes count. Without the header `protection.verdict_sensors` decides."""
+"""Value of the header `claims`: verdicts and protection modes are accepted. Without the header `protection.verdict_sensors`
+decides."""
 CLOCK = "clock"
-"""Present (with the value CLOCK_LOG) where a sender reports on several devices: the times it writes move a device's clock no
-further than the log's own time."""
+"""Header (value CLOCK_LOG) of a sender that reports on several devices. The times in its lines advance the clock of a device at
+most to the time of Kafka's log."""
 CLOCK_LOG = "log"
 TICK_DIALECT = "tick"
-"""Value of the dialect header on a message without lines that only carries the log's time."""
+"""Value of the header `dialect` of a message without lines that only carries the time of Kafka's log."""
 END = b"end"
-"""Value of a tick that ends a recording: alerts whose next version would wait leave at once."""
+"""Value of a tick at the end of a recording: alerts whose next version is still delayed are published at once."""
 
 
 TELEMETRY_HEADERS = {
@@ -61,7 +62,7 @@ TELEMETRY_HEADERS = {
     CLOCK: f"`{CLOCK_LOG}`: the sender reports on several devices, so the times it writes move a device's clock no further "
     "than the log's own time",
 }
-"""Meaning of the headers of a message on telemetry; all but the first are optional."""
+"""Meaning of the headers of a message on the topic telemetry; all except `dialect` are optional."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,9 @@ class ClickHouseSink:
         )
 
     def _look_after(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
-        """Insert the rows again if ClickHouse has only their token and not the rows.
+        """Insert the rows again, up to NAMES_MAX times, if ClickHouse knows the insert but the table lacks the rows.
 
-        The further tokens derive from the first one, so they are the same at each repetition.
+        Each repetition has the token with a number appended, so a restarted sink uses the same tokens.
         """
         if merges(table):
             self._insert(client, table, rows, f"{token}-1")
@@ -142,7 +142,7 @@ class ClickHouseSink:
             self._insert(client, table, rows, f"{token}-{number}")
         if not self._all_there(client, table, rows):
             log.error(
-                "ClickHouse took rows and does not have them; look for a TTL or a row policy on the table",
+                "ClickHouse accepted rows, but the table does not contain them; look for a TTL or a row policy on the table",
                 extra={"table": table, "rows": sum(piece.count(b"\n") + 1 for piece in rows)},
             )
 

@@ -118,7 +118,7 @@ class GroupMember(ABC):
         self.joined = False
         self.rebalances["revoked"] += 1
         self._release(partitions, lost=True)
-        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
+        log.warning("partitions were lost, other members have them already", extra={"partitions": len(partitions)})
 
     def _committed_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
         """Return the committed offsets; retry until they arrive. Return None if the process stops.

@@ -121,9 +121,9 @@ def read_file(path: str) -> tuple[list[Entry], int]:
             unusable += 1
             if unusable <= REPORTED_MAX:
                 facts = {"at": f"{path}:{number}", "error": str(error)}
-                log.error("line of an identity file is left out", extra=facts)  # noqa: TRY400  # likewise
+                log.error("unusable line of an identity file is ignored", extra=facts)  # noqa: TRY400  # likewise
         if len(entries) > ENTRIES_MAX:
-            raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; leave out what is long over")
+            raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; remove entries that ended long ago")
     return entries, unusable
 
 
@@ -157,7 +157,7 @@ def _of_csv(row: Mapping[str | None, Any]) -> _Line:
 
 def _entry(line: _Line) -> Entry:
     if bool(line.name) == bool(line.address):
-        raise ValueError("either a name or an address, and one of them")
+        raise ValueError("exactly one of name and address is required")
     known_as = canonical_ip(line.address.strip()) if line.address else line.name.strip()
     for text in (line.device, known_as):
         if not text.strip(" .") or len(text) > DEVICE_CHARS_MAX:

@@ -76,7 +76,9 @@ class Learning:
                             _take(event, table, seen)
             done += size
         if seen.left_out:
-            log.warning("too many addresses to learn all, some stay addresses", extra={"learnt": seen.learnt})
+            log.warning(
+                "too many addresses to learn, some devices keep their address as name", extra={"learnt": seen.learnt}
+            )
         log.info("addresses learnt", extra={"learnt": seen.learnt, "ambiguous": seen.ambiguous, "bytes": of})
         return seen
 

@@ -51,7 +51,7 @@ class Requests:
         grant = self._grant(request, address)
         known()
         if request.path != self._path:
-            raise _wrong(HTTPStatus.NOT_FOUND, f"lines are taken at {self._path}")
+            raise _wrong(HTTPStatus.NOT_FOUND, f"send lines to the path {self._path}")
         with self._pending.admitted(self._announced(request)) as reserve:
             value = await self._body(request, reserve)
             if _JSON_ARRAY.match(value) and value.rstrip().endswith(b"]"):

@@ -1,14 +1,14 @@
-"""Tables of Microsoft's advanced-hunting schema that hunts join with ours: declared here, empty unless a customer feeds them.
+"""Tables of Microsoft's advanced-hunting schema that hunts join with ours. They are empty unless a customer fills them.
 
-A column is written as `Name:type` with a type of KQL; a column without a type is a string. The order is Microsoft's.
-Sources: learn.microsoft.com/defender-xdr/advanced-hunting-schema-tables and the page of each table, and for the columns that
-Sentinel adds learn.microsoft.com/azure/azure-monitor/reference/tables-index. `schemas.ddl` makes the migration.
+A column is written as `Name:type` with a type of KQL; a column without a type is a string. The order is Microsoft's. Sources:
+learn.microsoft.com/defender-xdr/advanced-hunting-schema-tables and the page of each table; for the columns that Sentinel adds,
+learn.microsoft.com/azure/azure-monitor/reference/tables-index. `schemas.ddl` generates the migration.
 """
 
 from __future__ import annotations
 
 TIMES = ("Timestamp", "TimeGenerated")
-"""Defender's and Sentinel's name of the time of an event; each table answers both."""
+"""Names of the event time in Defender and in Sentinel; each table has both."""
 
 _WRITTEN = {
     "DeviceInfo": """
@@ -195,10 +195,11 @@ def _columns(written: str) -> dict[str, str]:
 
 
 JOINED = {name: _columns(written) for name, written in _WRITTEN.items()}
-"""The KQL type of each column, by table. `ReportId` and other numbers may be null, strings never are."""
+"""KQL type of each column, by table. `ReportId` and other numbers may be null, strings are never null."""
 
 EXTRA = {"DeviceNetworkEvents": _columns(_NETWORK_EVENTS_EXTRA), "DeviceEvents": _columns(_DEVICE_EVENTS_EXTRA)}
-"""Columns of Microsoft's tables that ours has no values for, by view: the view shows them empty, so that hunts bind."""
+"""Columns of Microsoft's tables for which ours have no values, by view. The view shows them empty, so that queries that use them
+are valid."""
 
 _CLICKHOUSE = {
     "bool": "Nullable(Bool)",
@@ -209,7 +210,7 @@ _CLICKHOUSE = {
     "dynamic": "String",
     "datetime": "Nullable(DateTime64(6, 'UTC'))",
 }
-"""How ClickHouse stores a KQL type: `hunting.kql.types` maps it back. A dynamic value is stored as JSON text."""
+"""ClickHouse type for a KQL type; `hunting.kql.types` has the opposite direction. A dynamic value is stored as JSON text."""
 
 
 def stored(kind: str) -> str:
@@ -218,17 +219,17 @@ def stored(kind: str) -> str:
 
 
 def time_of(table: str) -> str:
-    """Return the stored one of the two time columns; the other is its alias."""
+    """Return which of the two names of the event time is the stored column of this table; the other is an alias."""
     return next(name for name in TIMES if name in JOINED[table])
 
 
 def columns_of(table: str) -> dict[str, str]:
-    """Return the ClickHouse type of each column of a joined table, both names of its time included."""
+    """Return the ClickHouse type of each column of a joined table, including both names of the event time."""
     time = "DateTime64(6, 'UTC')"
     found = {name: time if name in TIMES else stored(kind) for name, kind in JOINED[table].items()}
     return found | {name: time for name in TIMES if name not in found}
 
 
 def extra_columns(view: str) -> dict[str, str]:
-    """Return the ClickHouse type of each empty column that a view shows besides those of its table."""
+    """Return the ClickHouse type of each empty column that a view shows in addition to the columns of its table."""
     return {name: stored(kind) for name, kind in EXTRA.get(view, {}).items()}

@@ -1,1 +1,1 @@
-"""Pydantic models of the contracts, for other programs; docs/consume.md shows how to use them. We do not import them."""
+"""Pydantic models of the contracts, for other programs only; docs/consume.md shows how to use them."""

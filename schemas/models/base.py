@@ -23,9 +23,9 @@ Time = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(_iso, w
 
 
 class Contract(BaseModel):
-    """Base of all models. Unknown fields are ignored, as columns may be added at any time.
+    """Base of all models. It ignores unknown fields, as columns may be added at any time.
 
-    `model_dump_json(exclude_unset=True)` returns the JSON from which `model_validate_json` made the model.
+    `model_dump_json(exclude_unset=True)` returns JSON equal to that from which `model_validate_json` made the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)

@@ -18,7 +18,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def _from_micros(given: object) -> object:
-    """Read a time of the wire, an integer; 0 is None. Any other value is left to pydantic."""
+    """Convert microseconds since 1970 to a datetime, and 0 to None; other values are left to pydantic."""
     if type(given) is int:
         return _EPOCH + given * _MICROSECOND if given else None
     return given
@@ -40,12 +40,12 @@ OptionalMicros = Annotated[Time | None, *_INTEGER, Field(json_schema_extra={"def
 
 
 class _Entry(Contract):
-    """Base of what the topic `indicators` holds."""
+    """Base of the models for messages on the topic `indicators`."""
 
     mark: ClassVar[str]
 
     def message(self) -> tuple[bytes, bytes]:
-        """Return key and value of the message that publishes it. The same key with value None removes it."""
+        """Return key and value of the message that publishes the entry. The same key with the value None removes it."""
         entry: Any = self
         wrapped = b'{"%s":%s}' % (
             type(self).__name__.lower().encode(),
@@ -55,7 +55,7 @@ class _Entry(Contract):
 
 
 class IndicatorBase(_Entry):
-    """Normalises an indicator that is given without an id, and makes the id."""
+    """Base of the indicator model. It normalises an indicator that has no id, and computes the id."""
 
     mark = INDICATOR_MARK
 
@@ -87,7 +87,7 @@ class IndicatorBase(_Entry):
 
 
 class SuppressionBase(_Entry):
-    """Checks and normalises a suppression that is given without an id, and makes the id."""
+    """Base of the suppression model. It checks and normalises a suppression that has no id, and computes the id."""
 
     mark = SUPPRESSION_MARK
 

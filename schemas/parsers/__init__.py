@@ -1,4 +1,4 @@
-"""One file a sensor. Adding a file here is all it takes: discovery, contract tests, metrics and docs find it."""
+"""Parsers, one file per sensor. A new file here needs no registration: discovery, contract tests, metrics and docs find it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.dialect import UNKNOWN_SENSOR, Dialect, Sensor
 
 @cache
 def dialects() -> dict[str, Dialect]:
-    """Return every dialect by name: each module in the packages here that declares DIALECT."""
+    """Return every dialect by name: the value DIALECT of each module in the packages here that has one."""
     found = {}
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         dialect = getattr(importlib.import_module(module.name), "DIALECT", None)

@@ -1,8 +1,8 @@
-"""Which dialect a line is written in, for sources that do not name one: `auto:PATH` instead of `suricata:PATH`.
+"""Recognition of the dialect of a line, for sources without a declared one: `auto:PATH` instead of `suricata:PATH`.
 
-Dialects claim lines by their shape, and at most one dialect claims a line (the contract suite checks it). The dialect of
-the line before is asked first, so files of one sensor cost next to nothing. Rows under a header (`#fields`) may have any
-shape: if no dialect claims such a row, it belongs to the dialect of the header.
+Each dialect claims lines by their format, and at most one dialect claims a line (a contract test checks it). The dialect of the
+previous line is asked first, so files of one sensor cost little. Rows under a header (`#fields`) may have any format: if no
+dialect claims such a row, it has the dialect of the header.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from schemas.parsers import dialects
 from schemas.parsers.unsupported import unsupported
 
 AUTO = "auto"
-"""In place of a dialect's name before a path; in the header `dialect` of a line that no dialect claims."""
+"""Placeholder for a dialect's name before a path, and in the header `dialect` of a line that no dialect claims."""
 UNCLAIMED = "no dialect claims this line"
 HEADER = b"#"
-"""Lines that begin so may name the columns of the rows below (`Framing.context`)."""
+"""Beginning of lines that may name the columns of the following rows (`Framing.context`)."""
 
 
 def unclaimed(raw: bytes) -> Reject:
@@ -35,19 +35,20 @@ NOBODYS = Dialect(
     gives="What its dialect gives.",
     claims=lambda _: False,
 )
-"""What a line counts as that no dialect claims."""
+"""Dialect of lines that no dialect claims; it rejects them."""
 
 
 def dialect_of_each(dialect: Dialect, failed: Callable[[Dialect, Exception], None]) -> Callable[[bytes], Dialect]:
-    """Return what finds the dialect of each line of a file that is read as `dialect`: another one only where that is NOBODYS.
+    """Return a function that finds the dialect of each line of a file that is read as `dialect`.
 
-    A dialect whose `claims` raises does not claim the line; `failed` gets the exception.
+    It differs from `dialect` only if that is NOBODYS. A dialect whose `claims` raises does not claim the line; `failed` gets the
+    exception.
     """
     return _Recogniser(failed) if dialect is NOBODYS else lambda _: dialect
 
 
 def candidates(dialect: Dialect) -> list[Dialect]:
-    """What a file that is read as `dialect` may hold lines of."""
+    """Return the dialects whose lines a file that is read as `dialect` may contain."""
     return list(dialects().values()) if dialect is NOBODYS else [dialect]
 
 
@@ -56,7 +57,7 @@ class _Recogniser:
         self._known = list(dialects().values())
         self._last = NOBODYS
         self._is_headed = False
-        """The dialect of the last line that was claimed wrote a header above it."""
+        """Whether a header is above the last claimed line, written in the same dialect."""
         self._failed = failed
 
     def __call__(self, line: bytes) -> Dialect:
@@ -71,6 +72,6 @@ class _Recogniser:
                 if dialect is not self._last and dialect.claims(line):
                     self._last, self._is_headed = dialect, line.startswith(HEADER)
                     return dialect
-            except Exception as error:  # noqa: BLE001  # likewise
+            except Exception as error:  # noqa: BLE001  # as above
                 self._failed(dialect, error)
         return self._last if self._is_headed else NOBODYS

@@ -1,6 +1,6 @@
-"""Formats that are recognised and not read: what each of them lacks, and what to collect in its place.
+"""Formats that are recognised but not supported: what each lacks, and what to collect instead.
 
-A line of one is rejected as `unsupported` if no dialect claims it, or if the dialect that it is read as cannot read it.
+A line in such a format is rejected as `unsupported` if no dialect claims it, or if its declared dialect cannot read it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ _FALCO_JSON = re.compile(rf'"priority": ?"{_PRIORITY}"')
 
 
 def _is_fast(text: str) -> bool:
-    """Time, an action of the inline mode or none, and a signature's ids between stars, as Snort writes it too."""
+    """Return whether a line has the format of fast.log.
+
+    Time, optional action of inline mode, signature ids between `**`, as in Snort.
+    """
     return _FAST.match(text) is not None
 
 
 def _is_falco(text: str) -> bool:
-    """JSON with a rule, its priority and its output; text with the time in nanoseconds and the priority."""
+    """Return whether a line is of Falco: JSON with rule, priority and output, or text with nanoseconds and priority."""
     if text[:1] == "{":
         return '"rule":' in text and '"output":' in text and _FALCO_JSON.search(text) is not None
     return _FALCO.match(text) is not None
@@ -43,7 +46,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[str], bool], str]] = {
         "collect connections with `unproxy sensor`, or read Tetragon (docs/dialects/README.md)",
     ),
 }
-"""By the format's name: what recognises a line without its carrier, and why it is not read with what to do."""
+"""For each unsupported format the function that recognises a line without its carrier, and the reason with the advice."""
 
 
 def unsupported(raw: bytes) -> Reject | None:

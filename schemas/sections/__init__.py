@@ -1,1 +1,1 @@
-"""Sections of the settings that `schemas.settings` joins."""
+"""Sections of the settings; `schemas.settings` combines them."""

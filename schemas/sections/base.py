@@ -1,4 +1,4 @@
-"""Base of all sections of the settings, and the formats of values that several sections have."""
+"""Base class of all sections of the settings, and formats of values that several sections use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.address import canonical_ip, split_authority, unmapped_network
 
 
 class Section(BaseModel):
-    """Settings of one package; a value object."""
+    """Base class of a section: the settings of one package, immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,11 +24,11 @@ def _with_commas(given: object) -> object:
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_with_commas)]
-"""Several texts: a list in the file; in an environment variable separated by commas."""
+"""Several texts: a list in the file; separated by commas in an environment variable."""
 
 
 def network(entry: str) -> IPv4Network | IPv6Network:
-    """Return the network of an address or CIDR; IPv4 if it is IPv4-mapped IPv6 (RFC 4291). Raises ValueError."""
+    """Parse an address or CIDR to a network; IPv4-mapped IPv6 (RFC 4291) becomes IPv4. Raises ValueError."""
     try:
         found = ip_network(entry.strip())
     except ValueError:
@@ -39,7 +39,7 @@ def network(entry: str) -> IPv4Network | IPv6Network:
 
 
 def proxy_address(entry: str) -> tuple[str, int, str]:
-    """Return address, port and name of `host:port` or `name=host:port`. Raises ValueError."""
+    """Parse `host:port` or `name=host:port` to address, port and name ("" without one). Raises ValueError."""
     name, sign, place = entry.rpartition("=")
     host, port = split_authority(place, 0)
     if not host:
@@ -57,4 +57,4 @@ def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Proxies = Annotated[CommaList, AfterValidator(_proxies)]
-"""Several proxies, each as `proxy_address` reads it."""
+"""Several proxies, each in the format of `proxy_address`."""

@@ -44,7 +44,7 @@ class IdentitySettings(Section):
     )
     learn: bool = Field(
         True,
-        description="Of recorded files: assign an address to the device whose own records are the only ones that report it",
+        description="In recorded files: assign an address to a device if only that device's own records contain it",
     )
 
     @field_validator("devices")
@@ -74,7 +74,7 @@ class PublisherSettings(Section):
         12 * 1024 * 1024,
         gt=0,
         le=15 * 1024 * 1024,
-        description="Longest line; of a longer one the first MB goes to rejects",
+        description="Longest line; the first MB of a longer one goes to rejects",
     )
     queue_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="Unacknowledged bytes before reading stops")
     state_dir: str = Field(".unproxy/producer", description="Folder for the positions in files")
@@ -83,9 +83,9 @@ class PublisherSettings(Section):
 
 
 TOKEN_CHARS_MIN = 16
-"""A shorter token could be guessed."""
+"""Shortest accepted token; a shorter one could be guessed."""
 GRANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-"""Lower case, as environment variables are not case-sensitive; the name is also the label of a metric."""
+"""Format of a grant's name. It is in lower case, as environment variables are not case-sensitive; it is also a metric label."""
 
 
 class GrantSettings(Section):
@@ -153,7 +153,7 @@ class InputSettings(Section):
     kafka_group: str = Field("unproxy-produce", description="Kafka: consumer group that stores the position in a topic")
     kafka_name: str = Field(
         "",
-        description="Kafka: stable and unique name of this producer: it gets its partitions back at once; empty for none",
+        description="Kafka: stable, unique name of this producer, which keeps its partitions over a restart; empty for none",
     )
     kafka_session_timeout_secs: float = Field(
         12.0, ge=6, description="Kafka: silence after which the group reassigns the partitions"

@@ -150,7 +150,7 @@ def headers_of(settings: ForwardSettings) -> dict[str, str]:
         if not colon or not _TOKEN.fullmatch(name) or not value.strip().isprintable() or not value.isascii():
             raise SettingsError(f"{place} is not `Name: value`")
         if name.lower() in _OURS or name.lower().startswith("x-unproxy-"):
-            raise SettingsError(f"{place} sets {name}, which is set by unproxy")
+            raise SettingsError(f"{place} sets {name}, which unproxy sets itself; remove it")
         found[name] = value.strip()
     return found
 

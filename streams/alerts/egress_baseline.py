@@ -1,4 +1,4 @@
-"""Egress baseline: connections that bypass the proxy a device always uses, or that use an unlisted proxy."""
+"""Egress baseline: detects connections that bypass the device's usual proxy, or that use a proxy that is not listed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from streams.model.connection import Connection
 from streams.model.device import Device, DeviceState
 
 DAYS_MAX = 7
-"""Days with connections that a baseline covers; older days are dropped."""
+"""Number of days with connections that a baseline covers; older days are dropped."""
 PROXIED_MIN = 50
-"""Minimum number of connections through proxies that makes a baseline."""
+"""Minimum number of connections through proxies; with fewer there is no baseline."""
 DIRECT_SHARE_MAX = 0.01
 """Maximum ratio of direct to proxied connections of a device that always uses a proxy."""
 
@@ -24,9 +24,9 @@ _INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
 
 
 def detect_proxy_bypass(device: Device, route: Route, connection: Connection, *, listed: bool) -> list[Finding]:
-    """Return the findings on the route of a connection that was just decided.
+    """Return the findings on the route of a connection whose evidence was just considered complete.
 
-    Runs once per connection; later evidence retracts nothing.
+    Runs once per connection; later evidence does not retract these findings.
     """
     connection.baseline_checked = True
     if route.proxied:

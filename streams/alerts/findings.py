@@ -33,7 +33,7 @@ from streams.model.device import Device
 from streams.model.protection import HIT_EVENT_IDS_MAX, Hit, day_of, verdict_name
 
 NAMED, PLACED, NUMBERED, DESCRIBED = 1, 2, 4, 8
-"""Bits for what an alert holds besides a finding's count: process name, proxy, PID, the process's own record."""
+"""Flags of data that an alert has from a request besides the count: process name, proxy, PID, the process's own record."""
 
 
 class Finding(NamedTuple):
@@ -57,7 +57,7 @@ class Finding(NamedTuple):
     indicator: Indicator | None = None
     partial: bool = False
     deferred: bool = False
-    """The kind may still change: what is already counted stays, and nothing new is counted."""
+    """Whether the finding's kind may still change: if it is counted it stays counted, but it is not counted again."""
     more_hosts: tuple[str, ...] = ()
 
     @property
@@ -148,7 +148,7 @@ def _not_enforced(device: Device, route: Route, connection: Connection, groups: 
 
 
 def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
-    """Group the hits that may be several sensors' views of the same requests; each group has the index of its first hit."""
+    """Group hits that may be views of the same requests by several sensors; each group has the index of its first hit."""
     numbers: dict[tuple[str, int, tuple[str, ...]], int] = {}
     views: dict[int, list[Hit]] = {}
     for number, hit in enumerate(hits):
@@ -157,7 +157,10 @@ def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
 
 
 def _without_verdict(views: list[Hit], with_verdict: Counter[Whose]) -> int:
-    """Return the number of requests without a verdict, from the sensor with most of them; subtract the rest."""
+    """Return the number of requests without a verdict.
+
+    For each sensor it is the number of its requests minus those with a verdict; the largest of these numbers counts.
+    """
     most = 0
     for hit in views:
         whose = hit.sensor, hit.host, day_of(hit.first)

@@ -24,15 +24,18 @@ KEPT: Micros = 2 * 86_400_000_000
 """Time for which an alert's state is kept after its last request and after its last publication."""
 WAYS = {AlertKind.UNCONFIRMED_PROXY, AlertKind.PROXY_BYPASS}
 WAY_EVENT_IDS_MAX = 8
-"""Event ids kept for kinds that count connections: each connection rewrites their state, so it is kept small."""
+"""Maximum number of event ids for kinds that count connections; it is small, as each connection rewrites the alert's state."""
 PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
-"""Factor on the wait between versions, for kinds that change with each connection."""
+"""Factor by which the wait between two versions is longer, for kinds that change with each connection."""
 
 
 def fold(
     device: Device, route: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
 ) -> None:
-    """Count the findings of one connection, each in its alert; `counted` holds and receives what the alerts count for them."""
+    """Count the findings of one connection in their alerts.
+
+    `counted` contains what the alerts already count for these findings, and is updated.
+    """
     moved = _remove_missing(counted, found) if counted else {}
     held = _held(route, process)
     for finding in found:
@@ -76,7 +79,7 @@ def _remove_missing(counted: dict[str, Counted], found: list[Finding]) -> dict[s
 
 
 def _held(route: Route | None, process: Process | None) -> int:
-    """Return the bits for what an alert holds besides a finding's count."""
+    """Return the flags of the data that an alert has from a request besides the count."""
     held = PLACED if route is not None and route.proxied else 0
     if process is not None:
         held |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
@@ -109,7 +112,10 @@ def withdraw(device: Device, counted: Counted) -> None:
 
 
 def _part_of(device: Device, counted: Counted) -> AlertState | None:
-    """Return the alert that counts this; None if it was published and evicted, even where a later alert has the same key."""
+    """Return the alert that counts this finding.
+
+    None if that alert was published and evicted, even if a later alert has the same key.
+    """
     state = device.alerts.get(counted.alert)
     return state if state is not None and state.number == counted.number else None
 
@@ -201,7 +207,7 @@ def _mark_dirty(device: Device, key: str) -> None:
 
 
 def evict(device: Device, key: str) -> None:
-    """Evict an alert from the state; queue its unpublished changes for publication."""
+    """Remove an alert from the state; its unpublished changes stay queued for publication."""
     state = device.alerts.pop(key)
     device.dirty_alerts.pop(key, None)
     device.touched_alerts[key] = None
@@ -210,7 +216,7 @@ def evict(device: Device, key: str) -> None:
 
 
 def _forget_oldest(device: Device) -> None:
-    """Evict the alerts with the oldest activity, `ALERTS_FORGOTTEN` at once: finding one costs as much as finding all."""
+    """Remove the `ALERTS_FORGOTTEN` alerts with the oldest activity at once, as finding one costs as much as finding all."""
     for key in heapq.nsmallest(
         ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)
     ):
@@ -218,7 +224,7 @@ def _forget_oldest(device: Device) -> None:
 
 
 def forget_old(device: Device, now: Micros) -> None:
-    """Evict alerts without activity for `KEPT`; all alerts at `LATEST`. Costs nothing before the first one is due."""
+    """Remove alerts without activity for `KEPT`, or all alerts if `now` is `LATEST`. Returns at once if none is due."""
     if now <= device.forget_due:
         return
     for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
@@ -227,15 +233,15 @@ def forget_old(device: Device, now: Micros) -> None:
 
 
 def _latest(state: AlertState) -> Micros:
-    """Return when the alert last had a request or was published.
+    """Return the time of the alert's latest request or of its latest publication, whichever is later.
 
-    A withdrawn alert has no request left, but its state must stay so that its next version is higher.
+    A withdrawn alert has no request, but its state must stay so that its next version is higher.
     """
     return max(state.last, state.sent_at)
 
 
 def remember(device: Device, gap: Micros) -> None:
-    """Restore which alerts of a restored device wait, and until when, exactly as `due` left them."""
+    """Restore the schedule of the alerts of a restored device, as `due` left it."""
     for key, state in device.alerts.items():
         if _is_publishable(state):
             _mark_dirty(device, key)
@@ -252,10 +258,10 @@ def _wait(state: AlertState, gap: Micros) -> Micros:
 
 
 def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
-    """Return the alerts to publish at this time of the device, in the order in which they changed.
+    """Return the alerts that are to be published at the device's time `now`, in the order in which they changed.
 
-    The other changed alerts wait in a heap, so the cost of a call grows with the due and changed alerts, not with the waiting
-    ones. `held_due` becomes the time at which the next one is due.
+    The other changed alerts wait in a heap, so the cost of a call depends on the due and changed alerts, not on the waiting ones.
+    `held_due` becomes the time at which the next one is due.
     """
     ready, device.evicted_alerts = device.evicted_alerts, []
     heap = device.held_alerts

@@ -1,7 +1,7 @@
-"""Policy for devices and destinations: groups and modes from the settings, indicators, suppressions.
+"""Rules for devices and destinations: groups and modes from the settings, indicators, suppressions.
 
-One object serves all pipelines of a worker. The log's timestamp of the current message (`logged_ms`) decides what is valid,
-not the arrival of a change in this process. Every worker and every replay therefore decides alike.
+One object serves all pipelines of a worker. The log's timestamp of the current message (`logged_ms`) determines what is valid,
+not the time at which this process received a change. Every worker and every replay therefore decides alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.model.device import Device
 from streams.model.protection import HIT_EVENT_IDS_MAX, AlertState, Hit
 
 HITS_MAX = 64
-"""Separate hits kept per connection or destination; further ones are counted with the last."""
+"""Maximum number of hits stored separately per connection or destination; further ones are counted with the last."""
 HIT_REQUESTS_MAX = 64
 
 
@@ -46,7 +46,7 @@ class Policy:
         self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
 
     def accepts_verdicts(self, dialect: str, sensor: str) -> bool:
-        """Return whether verdicts and modes from a sensor without a grant count."""
+        """Return whether the worker accepts verdicts and modes from a sensor without a grant."""
         return self._verdict_sensors.match(f"{dialect}@{sensor}") is not None
 
     def groups_of(self, device: Device) -> tuple[str, ...]:
@@ -58,9 +58,9 @@ class Policy:
         return device.groups_in
 
     def mode_of(self, device: Device) -> ProtectionMode | None:
-        """Return the mode from the settings; None without one.
+        """Return the device's mode from the settings; None if they have none.
 
-        The device's name precedes its groups; earlier groups and entries precede later ones.
+        An entry for the device's name has precedence over entries for its groups, earlier groups and entries over later ones.
         """
         groups = [f"@{group}" for group in self.groups_of(device)]
         for who in (device.name.lower(), *groups):
@@ -72,7 +72,7 @@ class Policy:
     def match(
         self, device: Device, host: str, port: int, url: str, ip: str, at: Micros, *, encrypted: bool
     ) -> tuple[Match, ...]:
-        """Return the indicators that match a request of this device, by precedence.
+        """Return the indicators that match a request of this device, in the order of precedence.
 
         An indicator must be valid at the log's time (`logged_ms`) and not expired at the request's time `at` (microseconds).
         `encrypted` means that only host and port are known.
@@ -82,7 +82,7 @@ class Policy:
         return self.indicators.match(host, port, url, ip, encrypted, at, self.logged_ms, self.groups_of(device))
 
     def message(self, device: Device, state: AlertState) -> object:
-        """Return an alert as it is published, with the suppression that hides it."""
+        """Return the message of an alert, with the suppression that hides it, if any."""
         suppression: Suppression | None = None
         if not self.suppressions.empty:
             indicator = state.indicator.id if state.indicator is not None else ""

@@ -99,7 +99,7 @@ class Tombstones:
         return forgotten
 
     def expire(self, device: Device, second: int) -> None:
-        """Forget the tombstones that are due by this second of the device's clock."""
+        """Remove the tombstones that are due at this second of the device's clock."""
         for due in [due for due in device.departed if due <= second]:
             self._drop(device, due, len(device.departed.pop(due)))
 
@@ -120,7 +120,7 @@ class Tombstones:
 
 
 def tombstone_of(connection: Connection) -> Departed:
-    """Return the tombstone of a connection."""
+    """Return the tombstone of a connection that leaves the state."""
     endpoint, first = connection.endpoint, connection.first
     flow_ids, flow_kinds = ((connection.flow_id, *connection.flow_ids), connection.flow_kinds) if first else ((), ())
     endpoints: tuple[tuple[str, Micros], ...] = ()
@@ -150,7 +150,7 @@ def tombstone_of(connection: Connection) -> Departed:
 
 
 def continue_departed(connection: Connection, left: Departed) -> None:
-    """Give a connection the identity of the departed one that it is late evidence of."""
+    """Give late evidence (`connection`) the identity of the departed connection that it belongs to."""
     connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
     connection.late, connection.baseline_checked = left, True
     connection.identity = FROM_FLOW if left.from_flow else FROM_ENDPOINT
@@ -250,7 +250,10 @@ def _departed(device: Device, key: str) -> list[Departed]:
 
 
 def _is_of(left: Departed, started: Micros, since: Micros, until: Micros) -> bool:
-    """Return whether evidence fits the departed connection by time: it began with it, or happened within its life."""
+    """Return whether evidence fits the departed connection by time.
+
+    Its start is near, or it is within the connection's lifetime.
+    """
     if started:
         return abs(started - left.started) <= APART and not lives_apart(left.started, left.ended, started, until)
     return left.started - APART <= since and until <= left.ended + APART

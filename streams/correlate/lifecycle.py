@@ -447,6 +447,6 @@ class ConnectionLifecycle(Routes):
             device.parked.pop(key, None)
 
     def changed(self, device: Device, key: str) -> None:
-        """Mark a 5-tuple whose rows may have changed."""
+        """Mark a 5-tuple whose rows may have changed, so that they are emitted again."""
         device.dirty[key] = None
         device.touched[key] = None

@@ -28,13 +28,13 @@ from streams.model.connection import Connection, EndpointRecord, TupleConnection
 from streams.model.evidence import APART
 
 SAME_START: Micros = 50_000
-"""Microseconds. Two readings of one SYN that are this near match at once."""
+"""Microseconds. A flow and a record whose starts differ by at most this match at once: it is one SYN, read by two clocks."""
 START_TOLERANCE: Micros = 1_000_000
-"""Microseconds. Starts that are this near match once everything in time is there and no other candidate is nearer."""
+"""Microseconds. Starts that differ by at most this match once the connection is decided, if no other candidate is nearer."""
 EARLY: Micros = 10_000
-"""Microseconds by which a sensor's time may precede the endpoint record's start: two clocks' readings of one packet."""
+"""Microseconds by which a sensor's time may precede the endpoint record's start, as two clocks differ."""
 LOGGING_DELAY: Micros = 20_000
-"""Microseconds after the close within which a record is still logged in the ordinary way."""
+"""Microseconds after the close within which a record without delay is logged."""
 OWN_SKEW: Micros = 1_000
 """Microseconds by which the first packet of a flow of `unproxy sensor` may precede its connection's attempt: two readings of
 one clock. The attempt itself comes first."""
@@ -73,7 +73,7 @@ def _is_over(endpoint: EndpointRecord, at: Micros, started: Micros) -> bool:
 
 
 def _may_be_logged_at(endpoint: EndpointRecord, at: Micros) -> bool:
-    """Return whether a request of the connection may be logged at that time, in the ordinary way or late."""
+    """Return whether a request of the connection may be logged at that time, with the usual or the longest delay."""
     return endpoint.started - EARLY <= at and (not endpoint.ended or at <= endpoint.ended + LOGGED_LATE_MAX)
 
 
@@ -109,7 +109,7 @@ def _may_be_of_reported(connections: TupleConnections, free: Connection, kind: s
 
 
 def flow_for_endpoint(connections: TupleConnections, endpoint: EndpointRecord) -> Connection | None:
-    """Return the connection with only a flow that this endpoint record belongs to (rules 1 and 2), or None."""
+    """Return the connection with only a flow that this endpoint record belongs to (rules 1 and 2); else None."""
     free = [c for c in connections if c.endpoint is None and not c.held]
     near = [c for c in free if c.flow_started and _distance(endpoint, c.flow_started, c.flow_kind) <= SAME_START]
     if near:
@@ -190,7 +190,7 @@ def began_after_close(flow: Connection) -> bool:
 
 
 def lives_apart(started: Micros, ended: Micros, other_started: Micros, other_ended: Micros) -> bool:
-    """Return whether one connection was over when the other began. An unknown end is 0."""
+    """Return whether one connection ended before the other started. An unknown end is 0."""
     return (0 < ended < other_started - SAME_START) or (0 < other_ended < started - SAME_START)
 
 

@@ -1,12 +1,13 @@
-"""Process verdicts: they name a process and a destination but no connection (Defender 1125 and 1126), and are joined to one.
+"""Process verdicts, which name a process and a destination but no connection (Defender 1125 and 1126), and their connections.
 
     verdict ──► row and alert at once, without a connection
        │ after the device's patience
        ▼
-    exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
-    as many did as there are such verdicts, and all of these are equal     each is joined to one of them
-    none did, and exactly one went through a proxy to an unknown host      joined, and the verdict names its destination
-    none, or several, or more than are checked                             not joined, with the reason
+    exactly one connection of that process requested that host              joined: the connection's rows get the outcome
+    as many connections as there are equal verdicts requested it            each verdict is joined to one of them
+    no connection did, and exactly one went through a proxy to an unknown   joined, and the verdict names the destination
+    host
+    otherwise, or with too many connections to check                        not joined, with the reason
 
 A join by process and time is an inference, and its confidence is `inferred`. A warning that the user dismissed becomes
 `bypassed`.
@@ -40,9 +41,9 @@ from streams.model.evidence import add_destination
 from streams.model.protection import RequestVerdict, UnattributedVerdict
 
 UNATTRIBUTED_MAX = 256
-"""Verdicts kept per device. Beyond it the oldest is decided at once and forgotten."""
+"""Maximum number of verdicts stored per device. Beyond it the oldest is decided at once and removed."""
 KEPT: Micros = 600 * MICROS
-"""Microseconds for which a verdict is kept after its time, to recognise a repeat and to follow a warning."""
+"""Microseconds for which a verdict is stored after its time, to recognise repeats and the user's answer to a warning."""
 CANDIDATES_MAX = 2_000
 """Connections of the verdict's program that are checked. If there are more, the verdict is `ambiguous`."""
 SET_MAX = 16
@@ -109,7 +110,7 @@ class ProcessVerdicts:
                 self._fold(device, unattributed, None)
 
     def _follow_warning(self, device: Device, unattributed: UnattributedVerdict) -> None:
-        """Treat a warning and the user's click on it as one request."""
+        """Combine a warning and the user's decision on it into one request."""
         for other in device.state.unattributed:
             warned, clicked = (other, unattributed) if other.flags & WARNED else (unattributed, other)
             if (
@@ -152,11 +153,11 @@ class ProcessVerdicts:
     def _set_of(
         self, device: Device, unattributed: UnattributedVerdict, named: list[tuple[str, int]]
     ) -> list[UnattributedVerdict]:
-        """Return the verdicts that are about exactly these connections, one each; an empty list if that is not certain.
+        """Return the verdicts that belong to exactly these connections, one each; an empty list if that is uncertain.
 
-        It does not matter which verdict is about which connection. All verdicts that fit one of the connections count,
-        and each must fit all of them and no other. Verdicts later than the horizon do not count, as some may still be
-        missing: so the order of arrival makes no difference.
+        It does not matter which verdict belongs to which connection. All verdicts that fit one of the connections count, and each
+        must fit all of them and no other. Verdicts later than the horizon do not count, as some may still be missing: so the
+        order of arrival has no effect.
         """
         connections = [(key, _held(device, key)[number]) for key, number in named]
         until = unattributed.at + self._table.horizon
@@ -233,7 +234,10 @@ class ProcessVerdicts:
         return _fits(connection, unattributed) and self._asked(key, connection, unattributed)
 
     def _asked(self, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
-        """Return whether the verdict's host and port are a destination asked for then, or the remote end or an observed name."""
+        """Return whether the connection requested the verdict's host and port at the time.
+
+        They may be one of its destinations, its remote end, or a name observed on it.
+        """
         verdict = unattributed.verdict
         for destination in connection.destinations:
             if (
@@ -258,7 +262,7 @@ class ProcessVerdicts:
         return forgotten or any(since <= when <= until for when in times)
 
     def _may_be_it(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
-        """Return whether a connection to a proxy began then and has no known destination."""
+        """Return whether the connection went to a proxy at the time and has no known destination."""
         endpoint = connection.endpoint
         assert endpoint is not None, "only a connection with a process fits"
         return (

@@ -1,14 +1,14 @@
-"""Access-log entries of proxies, joined to the connection that they are about.
+"""Access-log entries of proxies, and their assignment to connections.
 
-    entry ──► waits for the device's patience, so that everything in time is there
+    entry ──► waits for the device's patience, so that all evidence that is not late has arrived
        │
        ▼
-    with the client's port     the one connection of that 5-tuple that was open then; the entry alone may name the destination
-    without it                 the one destination that this client asked for then; the entry names nothing
+    with the client's port     the only connection of that 5-tuple that was open at the time; the entry may name its destination
+    without it                 the only destination that this client requested at the time; the entry names nothing
     none, or several           retried after the linger of ended connections; then dropped and counted
 
-A proxy writes an entry when a request is over, and a tunnel's entry when the tunnel is over, so it nearly always comes
-last. An entry makes no row of its own: without a connection it appears in no row.
+A proxy writes an entry at the end of a request or tunnel, so the entry is usually the last evidence. An entry makes no row of its
+own: without a connection it appears in no row.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ProxyLog:
         self._table = table
 
     def take(self, device: Device, event: ProxyLogged) -> None:
-        """Store an entry until it is due; a repeat changes nothing. An entry without a host is only counted."""
+        """Store an entry until it is due; a repeated entry changes nothing. An entry without a host is only counted."""
         if not event.host:
             _count(device, LogOutcome.NO_DESTINATION)
             return
@@ -103,7 +103,7 @@ class ProxyLog:
     def _decide(self, device: Device, record: str, now: Micros, *, last: bool = False) -> None:
         waiting = device.waiting_entries[record]
         found = self._by_port(device, waiting) if waiting.client_port else self._by_request(device, waiting)
-        # From then on one of several candidates may have left the state, so another would look like the only one.
+        # Later one of several candidates may have left the state, and another would wrongly look like the only one.
         all_there = waiting.entry.at - 2 * WRONG_CLOCK + self._table.linger
         doubtful = waiting.client_port == 0 and now >= all_there
         if len(found) != 1 and not (last or waiting.last or doubtful):
@@ -119,11 +119,10 @@ class ProxyLog:
             _count(device, LogOutcome.AMBIGUOUS if found else LogOutcome.NO_CONNECTION)
 
     def _by_port(self, device: Device, waiting: WaitingEntry) -> list[Found]:
-        """Return the connections of the client's port that were open then: those that asked for the host, else the only one.
+        """Return the connections from the client's port that the entry may be about; only a single one is certain.
 
-        A connection without a known destination may have asked for the host as well. If a clock is wrong, the entry may
-        be about a connection that was open shortly before or after. Such connections are returned too, as none is
-        certain beside them.
+        They were open at the time and requested the host, or have no known destination and may have requested it. If a clock
+        is wrong, the entry may be about a connection that was open shortly before or after; such connections are returned too.
         """
         entry = waiting.entry
         exact = f"{waiting.client_ip} {waiting.client_port} {waiting.proxy_ip} {waiting.proxy_port}"
@@ -161,9 +160,9 @@ class ProxyLog:
         return [key for key in keys if key in device.connections]
 
     def _by_request(self, device: Device, waiting: WaitingEntry) -> list[Found]:
-        """Return the destinations that this client asked for then; an empty list if there is none.
+        """Return the destinations that this client requested at the time; an empty list if there is none.
 
-        Destinations that the entry may be about as well are appended, as none is certain beside them.
+        Further destinations that the entry may be about are appended, as no match is certain if they exist.
         """
         found: list[Found] = []
         possible: list[Found] = []
@@ -188,7 +187,7 @@ class ProxyLog:
 
     @staticmethod
     def _containing(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
-        """Yield a client's connections that contain a host's name, as 5-tuple, index and connection.
+        """Yield a client's connections that have this host among their destinations, as 5-tuple, index and connection.
 
         Connections at rest are searched without unpacking them.
         """
@@ -224,10 +223,10 @@ class ProxyLog:
 
     @staticmethod
     def _name(connection: Connection, waiting: WaitingEntry) -> None:
-        """Name the connection's destination by the entry, as no other evidence names it."""
+        """Set the connection's destination from the entry, as there is no other evidence of it."""
         entry = waiting.entry
         for named in connection.destinations:
-            if is_about(entry, named):  # An entry that no longer fits named it.
+            if is_about(entry, named):  # An entry that named the destination before may no longer fit.
                 named.superseded = False
                 named.evidence += 1
                 break

@@ -1,13 +1,12 @@
-"""Merging of sensors' records: whether two records or two flows are one connection, and what their merged view contains.
+"""Merging of sensor records: whether two records or two flows are of one connection, and the content of the merged record.
 
-A 5-tuple is used again within milliseconds, and clocks differ by seconds. So time alone never proves that two sensors
-report on one connection. Two views are merged only if neither may belong to another connection; if in doubt, there are
-two rows.
+A 5-tuple may be reused within milliseconds, and clocks differ by seconds. Time alone therefore never proves that two sensors
+report the same connection. Two views are merged only if neither may belong to another connection; otherwise there are two rows.
 
-- Records of different endpoint sensors are one attempt if process and life agree. Times come from the sensor with the best clock
-  (`Sensor.clock_rank`). The process comes from the sensor that reports most of it; the other sensors fill its gaps.
-- Network sensors differ in the kind of their flow ids (`Sensor.flow_id_kind`). The rows of the second kind's flow wait until the
-  connection is decided (`held`), as it is known by then whether the flow is another view of the first one.
+- Records of different endpoint sensors are one attempt if their processes and lifetimes agree. Times come from the sensor with
+  the best clock (`Sensor.clock_rank`), the process from the sensor that reports most of it; the other sensors fill its gaps.
+- Network sensors differ in the kind of their flow ids (`Sensor.flow_id_kind`). The rows of a second kind's flow wait until the
+  connection is decided (`held`), because only then it is known whether the flow is another view of the first one.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ COMM_CHARS = 15
 
 
 def mark_of(kind: str) -> int:
-    """Return the number that distinguishes evidence of a further kind of flow ids from equal evidence of the first sensor."""
+    """Return a number for a kind of flow ids, which distinguishes its evidence from equal evidence of the first sensor."""
     return zlib.crc32(b"sensor " + kind.encode())
 
 
 def of_same_sensor(connection: Connection, endpoint: EndpointRecord) -> EndpointRecord | None:
-    """Return the record that this one continues, of the same sensor and attempt, or None."""
+    """Return the earlier record of the same sensor and attempt that this record updates; None if there is none."""
     known = connection.sensor_records or ((connection.endpoint,) if connection.endpoint is not None else ())
     for record in known:
         if record.started == endpoint.started and (
@@ -56,7 +55,7 @@ def of_same_sensor(connection: Connection, endpoint: EndpointRecord) -> Endpoint
 
 
 def same_connection(connections: TupleConnections, endpoint: EndpointRecord) -> Connection | None:
-    """Return the one connection that another endpoint sensor reported and that this record is about, or None."""
+    """Return the only connection that other endpoint sensors reported and that this record also describes; else None."""
     found = [c for c in connections if _is_another_view(c, endpoint)]
     if len(found) > 1:
         found = [
@@ -118,9 +117,9 @@ def add_sensor_record(connection: Connection, endpoint: EndpointRecord) -> bool:
 
 
 def same_of_another(connections: TupleConnections, endpoint: EndpointRecord) -> Connection | None:
-    """Return the connection that has another sensor's record although this one fits that record better, or None.
+    """Return the connection with another sensor's record that fits this new record better than the connection's own; else None.
 
-    A connection whose identity is decided does not count, as its rows were emitted.
+    A connection whose identity is decided is not returned, as its rows were emitted.
     """
     return next(
         (c for c in connections if c.sensor_records and c.identity == UNDECIDED and _better_with(c, endpoint)), None
@@ -140,7 +139,7 @@ def _better_with(connection: Connection, endpoint: EndpointRecord) -> EndpointRe
 
 
 def to_sensor_record(connection: Connection, endpoint: EndpointRecord) -> EndpointRecord:
-    """Remove the record that fits this one better from the connection that has it, and return it."""
+    """Remove from the connection the other sensor's record that fits this new record better, and return it."""
     taken = _better_with(connection, endpoint)
     assert taken is not None, "only of a connection that was just found to have one"
     left = tuple(record for record in connection.sensor_records if record is not taken)
@@ -185,7 +184,7 @@ def _known_fields(process: Process) -> dict[str, object]:
     return {name: value for name, value in fields if value not in (None, "", 0)}
 
 
-# Network sensors
+# Merging of network sensors' flows
 
 
 def may_have_twin(connections: TupleConnections, flow: Connection) -> bool:
@@ -194,7 +193,10 @@ def may_have_twin(connections: TupleConnections, flow: Connection) -> bool:
 
 
 def twin(connections: TupleConnections, flow: Connection) -> Connection | None:
-    """Return the one connection that this flow is another view of; None if there are several or other flows may be it too."""
+    """Return the only connection of which this flow is another view.
+
+    None if several connections or several flows come into question.
+    """
     kind = flow.flow_kind
     views = [c for c in connections if c is not flow and not c.held and _may_be_one(c, flow)]
     near = [c for c in views if _is_near(c, flow)]
@@ -220,7 +222,7 @@ def _is_near(one: Connection, other: Connection) -> bool:
 
 
 def _may_be_one(one: Connection, other: Connection) -> bool:
-    """Return whether two kinds of sensors reported the flows and nothing contradicts one connection."""
+    """Return whether two flows come from different kinds of sensors and may be of one connection."""
     if not one.first or not other.first or (one.endpoint is not None and other.endpoint is not None):
         return False
     if one.flow_kind == other.flow_kind:  # The most common case if many connections share a 5-tuple.
@@ -305,7 +307,7 @@ def _add_view(connection: Connection, view: Destination, kind: str) -> None:
 
 
 def reported_by_another(connection: Connection) -> None:
-    """Attribute all evidence so far to a sensor without flow ids, as another sensor now reports the connection too."""
+    """Attribute all evidence so far to a sensor without flow ids, because a second sensor now reports the connection."""
     connection.flow_ids, connection.flow_kinds = ("",), (connection.flow_kind, "")
     connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]
     for destination in connection.destinations:

@@ -114,7 +114,7 @@ class Verdicts:
 
 
 def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
-    """Return whether another rule of the same sensor stopped the same request."""
+    """Return whether a previous verdict of the same sensor, by another rule, stopped the same request."""
     sensor = kind_of_flow(event)
     return any(
         (verdict.request, verdict.host, verdict.sensor) == (event.tx + 1, host, sensor)
@@ -124,7 +124,7 @@ def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
 
 
 def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
-    """Count a stopped request once, by its first verdict, for the sensor that gave it.
+    """Count a stopped request once, with its first verdict, for the sensor of that verdict.
 
     A stopped request has no record of its own.
     """

@@ -51,7 +51,7 @@ class IndicatorSet:
         self._networks: Networks[Found] = Networks()
         self._sites: dict[str, Site] = {}
         self._heads: dict[str, int] = {}
-        """Number of domains and sites by the last two labels of their name. Most destinations end with none of these labels."""
+        """Number of domains and sites by the last two labels of their name, for a fast negative answer on most destinations."""
         self._singles = 0
         """Number of domains with one label. If there are any, each name needs a full lookup."""
 
@@ -171,7 +171,7 @@ class IndicatorSet:
             self._note_name(where, entry.value, -1)
 
     def _note_name(self, where: _Where, indicator: Indicator, by: int) -> None:
-        """Change the count of a name: before an indicator is stored, after it is removed.
+        """Add `by` to the count of a name; called before an indicator is stored and after it is removed.
 
         In between, a concurrent `match` may do a superfluous lookup but never misses one.
         """
@@ -187,7 +187,7 @@ class IndicatorSet:
 
 
 def _head(name: str) -> str:
-    """Return the last two labels, as `match` extracts them."""
+    """Return the last two labels of a name, in the same way as `match`."""
     return name[name.rfind(".", 0, name.rfind(".")) + 1 :]
 
 
@@ -248,7 +248,7 @@ def _by_precedence(held: list[Indicator], partial: Iterable[Indicator] = ()) -> 
 
 
 def _until_unbound(matches: Iterable[Match]) -> list[Match]:
-    """Cut the matches after the first that applies to every process; later ones never decide."""
+    """Return the matches up to the first that applies to every process; later ones never take effect."""
     kept = []
     for match in matches:
         kept.append(match)

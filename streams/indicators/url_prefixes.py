@@ -14,7 +14,7 @@ from streams.indicators.validity import Entry
 PARTS_ENDS = "/?&#"
 _PARTS_END = re.compile(f"[{PARTS_ENDS}]")
 FEW_MAX = 4
-"""Largest number of paths that are compared one by one."""
+"""Maximum number of paths that are compared one by one; more are looked up by their prefixes."""
 
 Entries = tuple[Entry[Indicator], ...]
 NONE: Entries = ()
@@ -36,10 +36,10 @@ class Site:
     def __init__(self) -> None:
         self._paths: dict[str, tuple[Prefix, ...]] = {}
         self._depth = 0
-        """Largest number of part ends in a path; the search for prefixes stops there."""
+        """Largest number of part ends in a stored path; a lookup tries no prefix with more."""
         self._changes = 0
         self._ports: tuple[int, dict[int, Entries]] = (-1, {})
-        """Cache: the value of `_changes` it was made at, and prefixes with a path by port (0: any other), by precedence."""
+        """Cache: the value of `_changes` at its creation, and the prefixes with a path by port (0: any port), by precedence."""
 
     @property
     def empty(self) -> bool:
@@ -99,7 +99,7 @@ class Site:
         }
 
     def _beginnings(self, path: str) -> list[str]:
-        """Return the stored paths that are prefixes of this path and end where a part of it ends (`PARTS_ENDS`)."""
+        """Return the stored paths that are prefixes of this path and end at the end of one of its parts (`PARTS_ENDS`)."""
         paths = self._paths
         if len(paths) <= FEW_MAX:
             return [one for one in list(paths) if path.startswith(one) and (path[len(one) :] or "/")[0] in PARTS_ENDS]

@@ -54,7 +54,7 @@ def verdict_row(
 
 
 def unattributed_row(device: Device, unattributed: UnattributedVerdict, version: int) -> DeviceEvent:
-    """Return the row of a process verdict, which names no connection; it may be joined to one or unattributed."""
+    """Return the row of a process verdict, which names no connection; it may have been joined to a connection."""
     verdict, process, host = unattributed.verdict, unattributed.process, unattributed.verdict.host
     more = (
         {"Confidence": str(Confidence.INFERRED)}

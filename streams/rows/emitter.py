@@ -1,4 +1,4 @@
-"""Emitter: rows, verdicts and alerts of the devices whose state changed, and the count of each connection by its result."""
+"""Emission of rows, verdicts and alerts for devices whose state changed; also counts each connection by its result."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def destination_row(
 def _as_logged(
     row: NetworkEvent, connection: Connection, destination: Destination, entries: list[AccessLogEntry]
 ) -> NetworkEvent:
-    """Return a destination's row with the values from the proxy's access-log entries added."""
+    """Return a destination's row with the values of the proxy's access-log entries added."""
     sent, received = bytes_of(entries, destination.asked)
     address = upstream_of(entries) or row.RemoteIP
     known = {event_id for _, event_id in destination.event_ids}
@@ -340,7 +340,10 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
 
 
 def _record_ids(connection: Connection) -> dict[str, object]:
-    """Return the record ids of a connection where several of one kind exist, its process record id and the later program."""
+    """Return fields for AdditionalFields.
+
+    Record ids if there are several of one kind, the process record's id, the later program.
+    """
     ids: dict[str, object] = {}
     if connection.sensor_records:
         ids["ConnectionEventIds"] = [record.event_id for record in connection.sensor_records]

@@ -26,9 +26,9 @@ from streams.rows.network_events import encode
 from streams.rows.presence_rows import BUCKET, coverage_row, gap_row, silence_row
 
 HUSH: Micros = 10 * MICROS
-"""Quiet time of a sensor after which the coverage of its current bucket is emitted."""
+"""Quiet time of a sensor after which the coverage of its current bucket is emitted, in microseconds."""
 FADES: Micros = 7 * 86_400 * MICROS
-"""Time over which a baseline fades."""
+"""Time over which a baseline fades, in microseconds."""
 
 
 class Presence:
@@ -58,7 +58,7 @@ class Presence:
         device.quiet_due = self._due(device)
 
     def pass_quiet_time(self, device: Device, passed: Micros, logged_ms: int) -> None:
-        """Emit what is due after the device sent nothing for `passed` microseconds of log time."""
+        """Emit the coverage and silence that are due after the device sent nothing for `passed` microseconds of log time."""
         for key in sorted(device.sensors):
             sensor = device.sensors[key]
             if sensor.outdated and passed >= (BUCKET if sensor.emitted_early else HUSH):
@@ -86,7 +86,7 @@ class Presence:
 
     @staticmethod
     def _plausible_times(device: Device) -> list[Micros]:
-        """Return the times of the current lines without those ahead of the device's clock, which did not follow them."""
+        """Return the times of the current lines that are not ahead of the device's clock, which ignored such times."""
         times, now = device.times, device.state.event_time
         if not times or max(times) <= now:
             return times
@@ -177,7 +177,7 @@ class Presence:
         return max(self._silence, 2 * state.baseline)
 
     def _due(self, device: Device) -> Micros:
-        """Return the quiet time in microseconds after which something is due."""
+        """Return the quiet time, in microseconds, after which the next row is due."""
         state = device.state
         due = self._limit(state) if state.reported_at and not state.silent_ms else NEVER
         for sensor in device.sensors.values():

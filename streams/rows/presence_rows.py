@@ -11,7 +11,7 @@ from streams.model.sequence_gaps import Change, Sensor
 
 BUCKET: Micros = COVERAGE_SECS * MICROS
 VERSION_MAX = 1 << 48
-"""Above any number of missing lines: the difference is a gap's version, which grows as the gap shrinks."""
+"""Upper bound of the number of missing lines. The version of a gap is this minus the number, so it grows as the gap shrinks."""
 
 
 def coverage_row(device: Device, key: str, first: Micros, last: Micros) -> Coverage:

@@ -77,7 +77,7 @@ class Worker:
         self._feed = feed
         self._at_hand = at_hand
         self.counters, self.facts = counters, facts
-        # A service without a loop takes that of the first thread that asks; the pages' and watchdog's threads run none.
+        # Services without a loop take the current thread's; the threads of the pages and of the watchdog have none.
         self.app = faust.App(worker.group, loop=loop, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
@@ -126,7 +126,7 @@ class Worker:
                 await self._handle(stream, events)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001  # whatever it is, leaving by it would acknowledge the batch
+        except BaseException as error:  # noqa: BLE001  # any exception: leaving the agent by it would acknowledge the batch
             blame_disk(error, self._data_dir)
             self._at_hand.note_exit(Exit.UNEXPECTED)
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
@@ -140,8 +140,9 @@ class Worker:
         for event in events:
             message = event.message
             if message.generation_id != generation:
-                # Read before a rebalance; the partition's present owner reads it again. Faust's stream keeps the last
-                # message it took, and no rebalance ends while that message counts as unacknowledged.
+                # The batch was read before a rebalance, and the partition's present owner reads it again. Faust's stream keeps
+                # the last
+                # message that it took, and a rebalance cannot end while that message counts as unacknowledged.
                 self.app.consumer.unacked.discard(message)
                 self.counters.messages_stale += 1
                 continue

@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 PORTION_BYTES = 2 << 20
 """Bytes of input that a pipeline takes before its output is collected."""
 REJECTS_TOGETHER_MAX = 20_000
-"""More rejects than this are delivered at once: a file that no sensor wrote makes a million of them in a batch."""
+"""Number of rejects that are delivered at once before the batch ends; a file of no sensor may cause a million in a batch."""
 
 StandsAt = Callable[[int], int]
-"""Asks the broker for the offset at which the group resumes in a partition; may block."""
+"""Function that asks the broker for the offset at which the group resumes in a partition; may block."""
 DeathsIn = Callable[[int], Iterable[Death]]
-"""Asks the broker for the worker deaths in a partition; may block."""
+"""Function that asks the broker for the worker deaths in a partition; may block."""
 MakePipeline = Callable[[CorrelationSettings, Policy], Pipeline]
 
 
@@ -57,7 +57,7 @@ class BatchProcessor:
     long_secs: float
     """Seconds after which a batch counts as a large one."""
     busy: bool = field(default=False, init=False)
-    """A batch is being processed."""
+    """Whether a batch is being processed."""
     _refused: dict[int, Mapping[int, Refused]] = field(default_factory=dict, init=False)
     """Messages and lines that must not be read, by partition and offset."""
     _continuity: Continuity = field(default_factory=Continuity, init=False)
@@ -132,7 +132,10 @@ class BatchProcessor:
             what = refused.get(message.offset) if refused else None
             if what is not None:
                 self.counters.quarantined += 1
-                log.error("what ended workers goes to rejects", extra={"partition": part, "why": what.detail})
+                log.error(
+                    "message that ended workers is rejected",
+                    extra={"partition": part, "why": what.detail},
+                )
                 if what.whole:
                     unread.append(_whole(message, what))
                     continue
@@ -191,7 +194,7 @@ def _end_at_hole(wrong: str) -> None:
 
 
 def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:
-    """Cut a batch after the first message that must not be read, or not in full."""
+    """Remove the messages after the first one that must not be read, or not in full."""
     for number, message in enumerate(messages, 1):
         if message.offset in refused:
             del messages[number:]

@@ -67,9 +67,9 @@ class Receipt(Protocol):
 
 
 Send = Callable[[OutgoingRecord], Awaitable[Awaitable[Receipt]]]
-"""Hands a message to the producer; returns the future of its delivery."""
+"""Function that hands a message to the producer; returns the future of its delivery."""
 Check = Callable[[], Awaitable[None]]
-"""Returns only while writing is safe."""
+"""Function that returns only while writing is safe."""
 
 
 class Delivery:

@@ -19,11 +19,11 @@ class WorkerFacts:
 
     looks: Looks = field(default_factory=Looks)
     started: bool = False
-    """Kafka and all topics were available, so that Faust could start."""
+    """Whether Kafka and all topics were available, so that Faust could start."""
     joined: bool = False
-    """The group assigned partitions to the worker, or an empty assignment."""
+    """Whether the group assigned partitions to the worker; an empty assignment counts."""
     recovered: bool = False
-    """The state of these partitions is recovered."""
+    """Whether the state of these partitions is recovered."""
 
 
 def alive(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
@@ -38,6 +38,6 @@ def ready(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
     if not facts.joined:
         return Verdict(False, "joins its group")
     if not facts.recovered:
-        return Verdict(False, "takes its state back")
+        return Verdict(False, "recovers its state")
     well = alive(facts, stall_secs_max, now)
     return in_reach(facts.looks, now) if well.ok else well

@@ -106,7 +106,7 @@ class IndicatorFeed:
         """Wait until `is_fresh`; while Kafka is unavailable, until it is back. Raises FeedError when the feed has ended."""
         while not self.is_fresh(logged_ms):
             if not self._thread.is_alive():
-                raise FeedError("indicators are followed no more; the reason is in the log")
+                raise FeedError("the indicator feed has ended; the reason is in the log")
             await asyncio.sleep(POLL_SECS)
 
     def families(self) -> Iterator[Family]:
@@ -156,7 +156,7 @@ class IndicatorFeed:
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
         elif end < self._next:
             log.warning(
-                "topic was created again, read from its beginning; what it no longer has is known until a restart",
+                "topic was created again, read from its beginning; entries that it lacks stay valid until a restart",
                 extra={"topic": self._topic, "offset": self._next, "end": end},
             )
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
@@ -215,7 +215,7 @@ class _Trouble:
         self._error = error
         if self._throttle.due():
             log.warning(
-                "indicators cannot be read at the moment, what is known stays", extra={"error": self.in_words()}
+                "indicators cannot be read at the moment, the known ones stay valid", extra={"error": self.in_words()}
             )
 
     def in_words(self) -> str:

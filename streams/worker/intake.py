@@ -1,7 +1,7 @@
-"""Batches of the agent's input: after a pause a batch has time to fill; under load it is what arrived meanwhile.
+"""Batches of the agent's input: the first batch after a pause waits to fill; under load a batch is what arrived meanwhile.
 
-Faust's `noack_take` gives every batch the time to fill, even if it arrived while the previous one was processed. Under load
-the worker idles in that time, and every alert is late by as much.
+Faust's `noack_take` gives every batch the time to fill, even if it arrived while the previous one was processed. Under load the
+worker idles in that time, and every alert is late by as much.
 """
 
 from __future__ import annotations

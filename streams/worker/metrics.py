@@ -16,7 +16,7 @@ from streams.worker.counters import WorkerCounters
 from streams.worker.health import WorkerFacts, alive, ready
 
 Books = Callable[[], Iterable[Mapping[str, int]]]
-"""Returns the counters of all own partitions' pipelines; called in the exporter's thread."""
+"""Function that returns the counters of the pipelines of all own partitions; called in the exporter's thread."""
 
 
 def serve_pages(

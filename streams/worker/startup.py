@@ -69,7 +69,7 @@ def wait_for_kafka(settings: Settings) -> int:
 
 
 def _look(admin: AdminClient, settings: Settings) -> tuple[int, str]:
-    """Return the number of partitions, and what is still missing, "" if nothing is."""
+    """Return the number of partitions, and a text that states what is still missing ("" if nothing is)."""
     try:
         topics: dict[str, Any] = admin.list_topics(timeout=ASK_SECS_MAX).topics
     except KafkaException as error:

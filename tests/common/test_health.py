@@ -62,4 +62,4 @@ def test_a_stopped_watch_is_not_alive() -> None:
     looks.answered(0, standing_since=None, now=10.0)
 
     assert goes_forward(looks, 15.0, 10 + LOOK_SECS_MAX).ok
-    assert goes_forward(looks, 15.0, 11 + LOOK_SECS_MAX) == Verdict(False, "the group was not looked at for 31 s")
+    assert goes_forward(looks, 15.0, 11 + LOOK_SECS_MAX) == Verdict(False, "consumer group last checked 31 s ago")

@@ -138,7 +138,7 @@ def test_rows_that_vanish_are_reported(
     monkeypatch.setattr(clickhouse, "all_there", lambda *_: False)
     sink.write(TABLE, [row()], "a", again=True)
 
-    assert "ClickHouse took rows and does not have them" in caplog.text
+    assert "ClickHouse accepted rows, but the table does not contain them" in caplog.text
     assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 1 + NAMES_MAX
 
 

@@ -26,25 +26,31 @@ def alerts(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", help="Show alerts as they are published, until Ctrl-C.")] = False,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="With --follow: everything on the topic first.")
+        bool, typer.Option("--from-start", help="With --follow: show all alerts on the topic first.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="D", help="Only this device.")] = "",
     since: Annotated[
-        str, typer.Option("--from", metavar="T", help="Only alerts that went on at this time (UTC) or later.")
+        str,
+        typer.Option("--from", metavar="T", help="Only alerts whose latest request is at this time (UTC) or later."),
     ] = "",
     until: Annotated[
-        str, typer.Option("--to", metavar="T", help="Only alerts that began before this time (UTC).")
+        str, typer.Option("--to", metavar="T", help="Only alerts whose first request is before this time (UTC).")
     ] = "",
     domain: Annotated[
-        str, typer.Option(metavar="NAME", help="Only about this domain, what lies below it, or this address.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Only alerts about this domain and the names below it, or about this address."
+        ),
     ] = "",
     indicator: Annotated[str, typer.Option(metavar="VALUE|ID", help="Only alerts of this indicator.")] = "",
     kind: Annotated[AlertKind | None, typer.Option(help="Only alerts of this kind.")] = None,
-    severity: Annotated[Severity | None, typer.Option(help="Only alerts that are so bad, or worse.")] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only alerts of this severity or a higher one.")] = None,
     suppressed: Annotated[
         bool | None, typer.Option("--suppressed/--no-suppressed", help="Only suppressed ones, or only the others.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Alerts at most, the latest ones.")] = 1_000,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Maximum number of alerts; the latest are shown.")
+    ] = 1_000,
     form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:

@@ -14,7 +14,9 @@ from unproxy.output import printable
 def coverage(
     context: typer.Context,
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name or ID of the device.")],
-    since: Annotated[str, typer.Argument(metavar="FROM", help="From this time (UTC) on; without it all.")] = "",
+    since: Annotated[
+        str, typer.Argument(metavar="FROM", help="From this time (UTC) on; by default the whole history.")
+    ] = "",
     until: Annotated[
         str, typer.Argument(metavar="TO", help="To this time; without it a minute, of a day all of it.")
     ] = "",

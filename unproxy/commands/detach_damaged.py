@@ -37,7 +37,7 @@ def detach_damaged(
 
     known = list(TABLE_OF_TOPIC.values())
     if strange := [name for name in table or () if name not in known]:
-        raise typer.BadParameter(f'"{strange[0]}" is none of {", ".join(known)}', param_hint="--table")
+        raise typer.BadParameter(f'"{strange[0]}" is not one of {", ".join(known)}', param_hint="--table")
     settings = kafka_settings(state_of(context), data)
     client = of_settings(settings)
     client.ping()

@@ -46,7 +46,7 @@ def hunt(
         list[str] | None,
         typer.Option(metavar="ADDRESS=FILE", help="The file that stands in for an address of externaldata."),
     ] = None,
-    output: Annotated[HuntFormat, typer.Option("--format", help="How to write the rows.")] = HuntFormat.TABLE,
+    output: Annotated[HuntFormat, typer.Option("--format", help="Format of the rows.")] = HuntFormat.TABLE,
     raw_csv: RawCsvOption = False,
     show_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL and do not run it.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Report time, rows and bytes read on stderr.")] = False,
@@ -83,9 +83,9 @@ def hunt(
 
 def query(
     context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The query; - reads it from standard input.")],
     data: DataOption = None,
-    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    output: Annotated[Format, typer.Option("--format", help="Format of the result.")] = Format.TABLE,
     raw_csv: RawCsvOption = False,
     is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL, as for `hunt`, not SQL.")] = False,
 ) -> None:
@@ -101,7 +101,7 @@ def query(
     state = state_of(context)
     question = typer.get_text_stream("stdin").read() if text == "-" else text
     if not question.strip():
-        raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
+        raise Fixable("the query is empty; write it in SQL, or in KQL with --kql")
     with tables(state, data) as client:
         if is_kql:
             limits = Limits()

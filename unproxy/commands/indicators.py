@@ -40,18 +40,20 @@ family = typer.Typer(
 def add(
     context: typer.Context,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Domain, IP address, network or URL prefix.")],
-    action: Annotated[IndicatorAction, typer.Option(help="What should happen.")] = IndicatorAction.BLOCK,
-    exact: Annotated[bool, typer.Option("--exact", help="Of a domain: not the names below it.")] = False,
+    action: Annotated[IndicatorAction, typer.Option(help="Action on matching requests.")] = IndicatorAction.BLOCK,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Of a domain: match only this name, not the names below it.")
+    ] = False,
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="Only this port; 0 for all.")] = 0,
     process: Annotated[
         str, typer.Option(metavar="NAME", help="Only requests of this process: file name, or whole path.")
     ] = "",
-    title: Annotated[str, typer.Option(metavar="TEXT", help="What it is, for those who read the alert.")] = "",
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of its alerts.")] = "",
     severity: Annotated[str, typer.Option(metavar="S", help="informational, low, medium or high.")] = "medium",
     category: Annotated[str, typer.Option(metavar="TEXT", help="Such as CommandAndControl.")] = "",
     recommended: Annotated[str, typer.Option(metavar="TEXT", help="What a responder should do.")] = "",
     expires: Annotated[
-        str, typer.Option(metavar="T", help="From then on it does nothing: a time (UTC), or 30d, 12h from now.")
+        str, typer.Option(metavar="T", help="Expiry: a time (UTC), or a duration from now such as 30d or 12h.")
     ] = "",
     group: Annotated[
         list[str] | None, typer.Option(metavar="G", help="Only devices of this group; may be given several times.")
@@ -136,11 +138,11 @@ def remove(
 def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file, gzipped or not.")],
-    form: Annotated[
-        Format, typer.Option("--format", help="How it is written; auto looks what is in it.")
-    ] = Format.AUTO,
-    action: Annotated[IndicatorAction, typer.Option(help="For entries that name none.")] = IndicatorAction.BLOCK,
-    exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Format of the file; auto detects it.")] = Format.AUTO,
+    action: Annotated[IndicatorAction, typer.Option(help="Action of entries without one.")] = IndicatorAction.BLOCK,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Of domains: match only these names, not the names below them.")
+    ] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Report refused entries and exit with 0.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be published; needs no Kafka, so all counts as new.")

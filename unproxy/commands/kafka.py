@@ -12,7 +12,7 @@ from unproxy.options import state_of
 
 def topics(
     context: typer.Context,
-    create: Annotated[bool, typer.Option("--create", help="Create those that are missing.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
     replicas: Annotated[
         int, typer.Option(metavar="N", help="Copies of each partition, with --create; -1 for the cluster's default.")
     ] = -1,
@@ -45,7 +45,7 @@ def acls(
     ] = None,
     principal: Annotated[
         str | None,
-        typer.Option(metavar="TYPE:NAME", help="Whom Kafka knows in this role; without it User:unproxy-ROLE."),
+        typer.Option(metavar="TYPE:NAME", help="Kafka principal of the role; by default User:unproxy-ROLE."),
     ] = None,
     raw: Annotated[
         str, typer.Option(metavar="TOPIC", help="One raw topic instead of all: what this endpoint may write to.")

@@ -23,9 +23,9 @@ def produce(
     context: typer.Context,
     files: Sources,
     follow: Annotated[bool, typer.Option("--follow", help="Go on reading as the files grow, until Ctrl-C.")] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device of lines that name none.")] = "",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Device of lines that do not name one.")] = "",
     speed: Annotated[
-        float, typer.Option(metavar="X", min=0, help="Times the recorded pace; 0 is as fast as it goes.")
+        float, typer.Option(metavar="X", min=0, help="Speed relative to the recorded pace; 0 is the maximum.")
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
 ) -> None:

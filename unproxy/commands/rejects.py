@@ -23,14 +23,18 @@ def rejects(
     dialect: Annotated[str, typer.Option(metavar="D", help="Only lines of this dialect.")] = "",
     device: Annotated[str, typer.Option(metavar="D", help="Only lines of this device.")] = "",
     since: Annotated[str, typer.Option(metavar="T", help="Rejected at this time (UTC) or later.")] = "",
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Kinds shown at most, the most frequent ones.")] = 100,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Maximum number of kinds; the most frequent are shown.")
+    ] = 100,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Publish them to be read again, each once; for after a fix.")
+        bool, typer.Option("--replay", help="Publish the lines again, each once, to be read after a fix.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --replay: count what would be replayed and change nothing.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="With --replay: also what was replayed before.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --replay: also lines that were replayed before.")
+    ] = False,
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
@@ -44,7 +48,7 @@ def rejects(
     from unproxy.query.rejects import Selection, kinds, lines, stored
 
     if reason and reason not in set(Reason):
-        raise typer.BadParameter(f'"{reason}" is none of {", ".join(Reason)}', param_hint="--reason")
+        raise typer.BadParameter(f'"{reason}" is not one of {", ".join(Reason)}', param_hint="--reason")
     if (dry_run or again) and not replay:
         raise Fixable(f"{'--dry-run' if dry_run else '--again'} goes with --replay")
     state = state_of(context)
@@ -58,7 +62,7 @@ def rejects(
     for row in rows:
         typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(lines(row)))
     if not rows:
-        typer.echo(f"no such rejects; {there}" if there else "no rejects at all", err=True)
+        typer.echo(f"no rejects match; {there}" if there else "no rejects at all", err=True)
 
 
 def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:
@@ -85,7 +89,10 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
     if not account.replayed:
         typer.echo("nothing to replay" + (f"; {account.before:,} were before" if account.before else ""), err=True)
     elif not wanted.is_whole and not dry_run:
-        typer.echo("with --device or --since nothing is remembered: the next --replay takes these again", err=True)
+        typer.echo(
+            "with --device or --since the position is not stored: the next --replay publishes these lines again",
+            err=True,
+        )
 
 
 def _write(account: Account, dry_run: bool, shape: Shape) -> None:

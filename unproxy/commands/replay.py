@@ -44,7 +44,7 @@ def replay(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="OLD", help="With --indicators: only what is other than with this file."),
+        typer.Option(metavar="OLD", help="With --indicators: only differences from the alerts with this file."),
     ] = None,
     whole: Annotated[
         bool,
@@ -52,9 +52,9 @@ def replay(
             "--all", help="With --indicators: also alerts without an indicator, and those that stay the same."
         ),
     ] = False,
-    shape: Annotated[Shape, typer.Option("--format", help="Of alerts on stdout: lines for people, or JSON lines.")] = (
-        Shape.TEXT
-    ),
+    shape: Annotated[
+        Shape, typer.Option("--format", help="Format of alerts on stdout: readable lines or JSON lines.")
+    ] = (Shape.TEXT),
 ) -> None:
     """Turn recorded sensor files into rows, or try indicators on them.
 

@@ -28,8 +28,8 @@ def sensor(
     mode: Annotated[
         Literal["off", "audit", "block"] | None,
         typer.Option(
-            help="off: no packets are read; audit: what clients ask the proxies for is reported; block: what is listed does "
-            "not get through. Without it sensor.mode, else audit if proxies are known or learnt."
+            help="off: read no packets; audit: report requests to proxies; block: also block requests for listed "
+            "destinations. Default: sensor.mode, else audit if proxies are known or learnt."
         ),
     ] = None,
     proxy: Annotated[
@@ -56,12 +56,14 @@ def sensor(
     listed: Annotated[
         Path | None,
         typer.Option(
-            "--list", metavar="FILE", help="Destinations to mark or block, one a line; read again when it changes."
+            "--list",
+            metavar="FILE",
+            help="File with destinations to report or block, one per line; read again when it changes.",
         ),
     ] = None,
     mode_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file with the mode in it, applied when it changes; goes before --mode."),
+        typer.Option(metavar="FILE", help="File with the mode; applied when it changes, takes precedence over --mode."),
     ] = None,
     tracefs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")

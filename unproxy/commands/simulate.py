@@ -16,9 +16,9 @@ from unproxy.output import printable
 def simulate(
     context: typer.Context,
     devices: Annotated[int, typer.Option(metavar="N", help="Devices in the fleet.")] = 50,
-    rate: Annotated[float, typer.Option(metavar="X", help="Lines of the fleet in a second of its own time.")] = 2_000.0,
-    duration: Annotated[float, typer.Option(metavar="SECS", help="How long the fleet works.")] = 30.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="One seed is one world.")] = 1,
+    rate: Annotated[float, typer.Option(metavar="X", help="Lines per second of simulated time.")] = 2_000.0,
+    duration: Annotated[float, typer.Option(metavar="SECS", help="Length of the simulated time.")] = 30.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed generates the same lines.")] = 1,
     start: Annotated[
         str,
         typer.Option(metavar="T", help="When it starts (UTC); into files 2026-11-24T09:00:00, to Kafka now."),
@@ -27,17 +27,19 @@ def simulate(
         bool, typer.Option("--gaps", help="Sensors restart, lose lines, are switched off for a while.")
     ] = False,
     flow_timeout: Annotated[
-        float, typer.Option(metavar="SECS", help="How long after its end a flow is logged, at the earliest.")
+        float, typer.Option(metavar="SECS", help="Shortest time from the end of a flow until it is logged.")
     ] = 60.0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder for files and truth, instead of Kafka.")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="To Kafka: where the truth goes.")] = None,
+    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="To Kafka: file for the truth.")] = None,
     speed: Annotated[
-        float, typer.Option(metavar="X", min=0, help="To Kafka: times the fleet's own pace; 0 is as fast as it goes.")
+        float,
+        typer.Option(metavar="X", min=0, help="To Kafka: speed relative to the simulated time; 0 is the maximum."),
     ] = 1.0,
     processes: Annotated[
-        int, typer.Option(metavar="N", min=0, help="To Kafka: processes that publish; 0 is as many as it takes.")
+        int,
+        typer.Option(metavar="N", min=0, help="To Kafka: number of publishing processes; 0 chooses it automatically."),
     ] = 0,
 ) -> None:
     """Generate the sensor lines of a simulated fleet, with the truth about them.

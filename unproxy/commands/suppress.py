@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 family = typer.Typer(
-    help="Suppress alerts that need not be seen for a while, with the reason.",
+    help="Hide alerts until a given time, with the reason.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,11 +27,9 @@ family = typer.Typer(
 @family.command(epilog=example("suppress add --domain evil.example --device 'test-*' --until 7d --why 'red team'"))
 def add(
     context: typer.Context,
-    why: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands on every alert that is hidden.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="The reason; every hidden alert shows it.")],
     until: Annotated[str, typer.Option(metavar="T", help="Until this time (UTC), or 30d, 12h from now.")],
-    who: Annotated[
-        str, typer.Option(metavar="NAME", help="Who suppresses; without it the name you are logged in by.")
-    ] = "",
+    who: Annotated[str, typer.Option(metavar="NAME", help="Person who decides it; by default your login name.")] = "",
     kind: Annotated[AlertKind | None, typer.Option(help="Only alerts of this kind.")] = None,
     device: Annotated[
         str, typer.Option(metavar="D", help="Only devices that fit this pattern, such as test-*; @GROUP for a group.")

@@ -24,7 +24,9 @@ def timeline(
     process: Annotated[str, typer.Option(metavar="TEXT", help="File name, command line or PID of the process.")] = "",
     text: Annotated[str, typer.Option(metavar="TEXT", help="Anywhere in target, address, outcome or process.")] = "",
     layer: Annotated[Layer | None, typer.Option(help="Only connections, or only destinations behind proxies.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Lines at most, the latest ones.")] = 1_000,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Maximum number of lines; the latest are shown.")
+    ] = 1_000,
     reverse: Annotated[bool, typer.Option("--reverse", help="Oldest first.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Also URL, user, bytes and HTTP status.")] = False,
     form: FormOption = Form.TEXT,

@@ -16,11 +16,11 @@ def up(
         list[str] | None,
         typer.Argument(
             metavar="DIALECT:PATH",
-            help="Files to play, auto for a dialect detects it line by line; without any the sample that comes along.",
+            help="Recorded files; auto as dialect detects it for each line. By default the included sample.",
         ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all data; kept between runs.")] = DATA_FOLDER,
-    once: Annotated[bool, typer.Option("--once", help="End when all is in the table.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when all rows are in the table.")] = False,
     workers: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Workers.")] = 1,
 ) -> None:
     """Run the whole pipeline on this machine.

@@ -50,7 +50,7 @@ def _said(row: Row) -> Given | Refused:
     if kind in NOT_NETWORK:
         return Refused(value, Why.NOT_NETWORK, row["indicatortype"])
     if kind not in KINDS:
-        return Refused(value, Why.BAD_FIELD, f'type "{kind[:40]}" is none of Defender\'s')
+        return Refused(value, Why.BAD_FIELD, f'type "{kind[:40]}" is not a type of Defender\'s')
     port = row.get("port", "")
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5):
         return Refused(value, Why.BAD_FIELD, f'"{port[:20]}" is not a port')

@@ -46,7 +46,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(slots=True)
 class Up:
-    """A run of `up`: its options, and what runs. `theirs` are the user's settings."""
+    """A run of `unproxy up`: its options and its processes. `theirs` are the settings of the user."""
 
     theirs: Settings
     folder: Folder

@@ -34,7 +34,7 @@ def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
         names = json.loads(next(lines, b"[]"))
         rows = [json.loads(line) for line in itertools.islice(lines, TABLE_ROWS_MAX)]
     except ValueError:
-        raise QueryRefused("the answer is no table; leave FORMAT out of the question and give --format") from None
+        raise QueryRefused("the result is not a table; remove FORMAT from the query and use --format") from None
     return Table(names, rows, next(lines, None) is not None)
 
 

@@ -28,7 +28,7 @@ MEMORY_LIMIT_EXCEEDED = 241
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one hunt may cost."""
+    """Limits of one hunt: time, rows of the result, memory."""
 
     secs: int = 60
     rows: int = 100_000
@@ -36,7 +36,7 @@ class Limits:
     memory_mb: int = 4_000
 
     def settings(self) -> dict[str, str]:
-        """Return them as ClickHouse's settings, with those that make a hunt read only."""
+        """Return ClickHouse settings for these limits, and those that make a hunt read-only."""
         found = {
             **READ_ONLY,
             "max_execution_time": str(self.secs),

@@ -155,7 +155,10 @@ def _gap(width: int) -> str:
 
 
 def _placed(columns: list[Column], sizes: Mapping[str, int], width: int) -> tuple[list[Column], list[Column]]:
-    """Move columns below, the last one first, until the others can be cut to the width."""
+    """Return the columns that fit into the width, and those that are shown on a line below the row.
+
+    The last movable column is moved first, until the remaining ones can be cut to the width.
+    """
     inside, under, gap = list(columns), list[Column](), len(_gap(width))
     while sum(min(sizes[one.head], one.floor or PIPE_CHARS) + gap for one in inside) - gap > width:
         movable = [one for one in inside if one.moves]

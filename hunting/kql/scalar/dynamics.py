@@ -303,7 +303,7 @@ def _canonical(values: Sequence[Value]) -> str:
 
 
 def _json_path(values: Sequence[Value]) -> str:
-    """Return extract_json: `$.a.b[0]` or `$['a']` as steps."""
+    """Return the SQL of extract_json(path, text). The path is a constant, such as `$.a.b[0]` or `$['a']`."""
     written = str(values[0].constant)
     if not written.startswith("$"):
         raise KqlError("expected a path such as $.a.b[0]", Span(0, 1))

@@ -148,10 +148,12 @@ def _read(path: Path, raw: bytes) -> Listed:
     listed = Listed(str(path), text.removeprefix(_BYTE_ORDER_MARK).split("\n"))
     for line in listed.unusable[:REPORTED_MAX]:
         log.error(
-            "line of the list is left out",
+            "unusable line of the deny list is ignored",
             extra={"at": f"{path}:{line.number}", "line": line.text, "reason": line.reason},
         )
     if len(listed.unusable) > REPORTED_MAX:
-        log.error("lines of the list are left out", extra={"file": str(path), "lines": len(listed.unusable)})
-    log.info("list was read", extra={"file": str(path), "entries": len(listed), "unusable": len(listed.unusable)})
+        log.error(
+            "unusable lines of the deny list are ignored", extra={"file": str(path), "lines": len(listed.unusable)}
+        )
+    log.info("deny list was read", extra={"file": str(path), "entries": len(listed), "unusable": len(listed.unusable)})
     return listed

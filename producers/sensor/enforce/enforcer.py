@@ -65,7 +65,7 @@ PROOF_MICROS = 2 * MICROS
 """How long to wait for the reset of a destroyed connection."""
 AWAITED_MAX = 64
 """Maximum number of requests per destroyed connection that wait for its reset. Further requests are unproven."""
-UNREADABLE = "proxies may read the request in several ways, or it is none (block_unreadable)"
+UNREADABLE = "proxies may read the request in different ways, or it is not valid (block_unreadable)"
 """Title of a verdict on an unreadable request that is not listed."""
 
 Emit = Callable[[bytes], None]

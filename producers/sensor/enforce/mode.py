@@ -224,11 +224,12 @@ class Enforcement:
                 log.info("listed requests are stopped inline", extra={"proxies": len(self._proxies)})
             elif not no_destroy:
                 log.warning(
-                    "not inline: sockets of listed requests are destroyed at sight", extra={"reason": no_inline}
+                    "inline blocking is not available: sockets of listed requests are destroyed",
+                    extra={"reason": no_inline},
                 )
             else:
                 log.error(
-                    "listed requests cannot be blocked, they are marked only",
+                    "listed requests cannot be blocked, they are only reported",
                     extra={"not_inline": no_inline, "not_destroyed": no_destroy},
                 )
         return ProtectionMode.AUDIT if no_inline and no_destroy else ProtectionMode.BLOCK
@@ -287,7 +288,7 @@ def _mode_of(path: Path, raw: bytes) -> ProtectionMode:
     try:
         return ProtectionMode(word)
     except ValueError:
-        raise Unreadable(f"{path}: {word!r} is none of {', '.join(ProtectionMode)}") from None
+        raise Unreadable(f"{path}: {word!r} is not one of {', '.join(ProtectionMode)}") from None
 
 
 def _now() -> Micros:

@@ -134,10 +134,10 @@ def capturing(ports: Iterable[int], *, learns: bool = False) -> Iterator[Capture
         capture = Capture(wanted, learns=learns)
     except PermissionError:
         raise SensorError(
-            "no packets to be seen: CAP_NET_RAW is needed; run the sensor as root, or with --mode off"
+            "packets cannot be captured: CAP_NET_RAW is needed; run the sensor as root, or with --mode off"
         ) from None
     except OSError as error:
-        raise SensorError(f"no packets to be seen: {error}; run the sensor with --mode off") from None
+        raise SensorError(f"packets cannot be captured: {error}; run the sensor with --mode off") from None
     try:
         yield capture
     finally:

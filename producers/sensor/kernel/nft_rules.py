@@ -106,7 +106,7 @@ class Rules:
                 continue
             self._there = True
             return
-        raise NoRules(f"nf_tables: {refused.strerror or refused}" if refused else "nf_tables: nothing to be put in")
+        raise NoRules(f"nf_tables: {refused.strerror or refused}" if refused else "nf_tables: no rules were installed")
 
     def remove(self) -> None:
         """Remove the table, if it exists."""

@@ -64,7 +64,7 @@ def place(given: Path | None = None) -> Path:
             raise SensorError(f"{folder}: permission denied; run the sensor as root") from None
     where = given or PLACES[0]
     if os.geteuid():
-        raise SensorError(f"{where}: no tracefs to be seen; run the sensor as root")
+        raise SensorError(f"{where}: tracefs is not accessible; run the sensor as root")
     raise SensorError(f"{where}: no tracefs; mount it with: mount -t tracefs tracefs {where}")
 
 

@@ -31,11 +31,12 @@ CEF_KEYS = {
     "SourcePort": "spt",
     "SourceUserName": "suser",
 }
-"""What CEF calls each column that is read. `AdditionalExtensions` has the rest as `key=value;key=value`."""
+"""CEF key of each column that is read. The column `AdditionalExtensions` has further pairs as `key=value;key=value`."""
 TIMES = ("ReceiptTime", "TimeGenerated", "TimeGenerated [UTC]")
-"""The source's own time (CEF's `rt`), else when the row was made."""
+"""Columns with a time, in order of preference: the source's own time (CEF's `rt`), then the time at which the row was made."""
 EXTENSIONS = frozenset({"outcome"})
-"""What is read of `AdditionalExtensions`. A client's own words may be in it, so no address and no name is."""
+"""Keys that are read from `AdditionalExtensions`. A client may have written parts of it, so no address or name is read from it.
+"""
 
 _ROW = re.compile(r'"DeviceVendor"\s*+:\s*+"([^"\\]{1,64})"')
 _PRODUCT = re.compile(r'"DeviceProduct"\s*+:\s*+"([^"\\]{1,64})"')
@@ -43,14 +44,14 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def vendor_and_product(text: str) -> tuple[str, str]:
-    """Return the device that a row of `CommonSecurityLog` is of; ("", "") for any other text."""
+    """Return the vendor and product of a row of `CommonSecurityLog`; ("", "") for any other text."""
     vendor = _ROW.search(text) if text[:1] == "{" and "DeviceVendor" in text else None
     product = _PRODUCT.search(text) if vendor is not None else None
     return (vendor[1], product[1]) if vendor is not None and product is not None else ("", "")
 
 
 def common_security_log(text: str) -> Formatted:
-    """Return a row of `CommonSecurityLog` as the CEF message that it was. Raises msgspec's errors."""
+    """Convert a row of `CommonSecurityLog` back to its CEF message. Raises the errors of msgspec."""
     row = {name: str(value) for name, value in _decode(text).items() if value.__class__ in (str, int)}
     fields = {key: row[name] for name, key in CEF_KEYS.items() if row.get(name)}
     for pair in row.get("AdditionalExtensions", "").split(";", PAIRS_MAX)[:PAIRS_MAX]:

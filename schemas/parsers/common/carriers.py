@@ -32,7 +32,7 @@ _NEW = re.compile(
     rf"<\d{{1,3}}>\d{{1,2}} (-|{_ISO}) (\S{{1,255}}) (\S{{1,48}}) \S{{1,128}} \S{{1,32}} "
     rf'(?:-|(?:\[[^\]"\\]*+(?:(?:{QUOTED}|\\.)[^\]"\\]*+)*+\])++)(?: \ufeff?|$)'
 )
-# What follows the time is no host where it is the line itself: a time in seconds, a date, or what stands before a bracket.
+# The word after the time is not a host if it belongs to the line: a time in seconds, a date, or a word before a bracket.
 _OLD = re.compile(
     rf"(?:<\d{{1,3}}>)? ?(?:[A-Z][a-z]{{2}} [ \d]\d(?: (?=\d{{4}} )\d{{4}})? \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|({_ISO})):? +"
     r"(?:(?!\d{9,11}(?:\.\d+)?\s|\d{4}-\d\d-\d\d\s|\S{1,255} \[)(\S{0,254}[^\s:]) )?+"
@@ -45,15 +45,15 @@ Decoded = TypeVar("Decoded")
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
-    """A line without what carriers put in front of it."""
+    """A line without its carrier: without what a shipper or syslog put around it."""
 
     text: str
     host: str
-    """The machine that the carrier names, "" where it names none."""
+    """The machine that the carrier names; "" if it names none."""
     at: Micros
-    """The carrier's own time; 0 without one, or without a year."""
+    """The carrier's time; 0 if it has none, or none with a year."""
     tag: str = ""
-    """The program that a syslog header names."""
+    """The program that a syslog header names; "" if there is none."""
 
 
 class _Host(msgspec.Struct, gc=False):
@@ -79,18 +79,18 @@ class _Shipped(msgspec.Struct, gc=False):
 
     @property
     def line(self) -> str:
-        """What was shipped; an object of that name is something else."""
+        """The carried line, if the member is a string; an object of the same name has another meaning."""
         return _first_text(self.message, self.raw, self.log, self.azure_syslog, self.azure_raw)
 
     @property
     def machine(self) -> str:
-        """The machine that the line is of."""
+        """Name of the machine from which the line comes."""
         host = self.host if isinstance(self.host, str) else self.host.name
         return host or _first_text(self.azure_host, self.azure_computer)
 
     @property
     def written(self) -> str:
-        """When the line was sent, else when it came in."""
+        """Time at which the line was sent, else at which it was received."""
         return _first_text(
             *(self.timestamp, self.time, self.azure_event_time, self.azure_event_time_utc),
             *(self.azure_time, self.azure_time_utc),
@@ -102,12 +102,12 @@ def _first_text(*values: Any) -> str:
 
 
 _MEMBERS = (b'"message":', b'"_raw":', b'"log":"', b"SyslogMessage", b"RawData")
-"""Marks of lines that may be carried. Without quotes a mark is found faster in a line that is full of them."""
+"""Marks of lines that may have a carrier. Marks without quotes are found faster in a line with many quotes."""
 _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 
 def carried(raw: bytes) -> Carried:
-    """Take the line out. Never raises; what is no UTF-8 is replaced."""
+    """Remove the carrier from a line. Never raises; invalid UTF-8 is replaced."""
     first = raw[:1]
     if first == b"{":
         if any(member in raw for member in _MEMBERS):
@@ -128,13 +128,14 @@ def carried(raw: bytes) -> Carried:
 
 
 carried_again = lru_cache(maxsize=1)(carried)
-"""The same for `claims`: each dialect is asked about the same line, so the last line is remembered."""
+"""`carried` with a cache of one line, for `claims`: every dialect is asked about the same line."""
 
 
 def uncarried(raw: bytes, decode: Callable[[bytes], Decoded]) -> Decoded | None:
-    """Decode JSON that nothing carried, nearly always, and fast; None if `carried` has to look at the line.
+    """Decode a JSON line without a carrier (the fast path); None if the line must be passed to `carried`.
 
-    ASCII needs no replacement. The caller looks for a shipper's `message` and for Azure's columns in what was decoded.
+    Such a line is ASCII, so no character is replaced. The caller must check the result for a shipper's `message` and Azure's
+    columns.
     """
     if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii() or b'"log":"' in raw or b'"_raw":' in raw:
         return None

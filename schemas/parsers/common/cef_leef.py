@@ -1,10 +1,10 @@
-"""CEF (ArcSight's Common Event Format) and LEEF (QRadar's), in which many appliances write to a SIEM.
+"""CEF (ArcSight's Common Event Format) and LEEF (QRadar's), in which many appliances send events to a SIEM.
 
-    CEF:0|Vendor|Product|version|class|name|severity|key=value key=value        values may hold spaces
+    CEF:0|Vendor|Product|version|class|name|severity|key=value key=value        values may contain spaces
     LEEF:1.0|Vendor|Product|version|event|key=value<tab>key=value
 
-A `=` in a value should have a backslash before it, and often has none. A client's own text may therefore look like further
-pairs: pairs before it count; of those behind it, a key that occurs twice does not.
+A `=` in a value should be escaped by a backslash, and often is not. Text from the client (such as its user agent) may therefore
+look like further pairs. Pairs before that text are valid; of the pairs after it, a key that occurs twice is ignored.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from schemas.parsers.common.proxy_log import MONTHS, PAIRS_MAX, epoch
 from schemas.parsers.common.quoting import unescaped
 
 CLIENTS_OWN = frozenset({"requestClientApplication", "userAgent", "useragent"})
-"""From here on a client may have written what looks like a key."""
+"""Keys whose value the client wrote; the value may contain text that looks like further pairs."""
 SECONDS_DIGITS_MAX = 10
 VALUE_CHARS_MAX = 65_536
-"""A longer value is cut before its escapes are undone; events keep 1,024 characters of a text."""
+"""Length in characters to which a value is cut before its escapes are removed; events keep 1,024 characters of a text."""
 
 _BEGIN = re.compile(r' ?(?:[^|="{]{0,120}?\b(?:CEF|(LEEF)): ?)?\d(?:\.\d)?\|')
 _KEY = re.compile(r"(?<!\S)([A-Za-z][\w.-]{0,63})=")
@@ -34,7 +34,7 @@ _DATE = re.compile(
 
 
 class Formatted(NamedTuple):
-    """Vendor, product, what happened and pairs of a line."""
+    """Vendor, product, event and pairs of a line."""
 
     vendor: str
     product: str
@@ -43,9 +43,9 @@ class Formatted(NamedTuple):
 
 
 def formatted(text: str) -> Formatted | None:
-    """Return the vendor, product, event and pairs of a line in one of the formats; None for any other line.
+    """Parse a line in one of the formats; None for any other line.
 
-    `CEF:` may be missing, as some relays take it for a tag.
+    `CEF:` may be missing, as some relays take it for a syslog tag.
     """
     begin = _BEGIN.match(text)
     if begin is None:
@@ -58,7 +58,7 @@ def formatted(text: str) -> Formatted | None:
 
 
 def names(text: str, beginning: str) -> bool:
-    """Return whether a line is of this vendor and product (`Vendor|Product`), at a low cost."""
+    """Return whether a line is of this vendor and product (`Vendor|Product`), without parsing it."""
     begin = _BEGIN.match(text)
     return begin is not None and text.startswith(beginning, begin.end())
 
@@ -93,9 +93,9 @@ def _spaced(text: str) -> Iterator[tuple[str, str]]:
 
 
 def moment(text: str) -> Micros:
-    """Return a time as these formats have it; without a zone, or with the name of one, in UTC. Raises ValueError.
+    """Parse a time; without a zone, or with the name of a zone, it is taken as UTC. Raises ValueError.
 
-    It is ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT` or `3/2/2020, 2:57:01.000 AM`.
+    Formats: ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT`, `3/2/2020, 2:57:01.000 AM`.
     """
     if text.isdigit() and text.isascii():
         return epoch(text) if len(text) <= SECONDS_DIGITS_MAX else epoch(f"{text[:-3]}.{text[-3:]}")

@@ -36,16 +36,16 @@ from schemas.parsers.common.rejects import UNREADABLE
 Line = TypeVar("Line")
 
 LONG_BYTES = 16_384
-"""What longer lines hold is remembered for the last few, as each dialect is asked whether it claims them."""
+"""Lines of at least this size have the result of the search for an event cached, as each dialect asks for it."""
 DEPTH_MAX = 3
-"""So many carriers may be around an event."""
+"""Maximum number of envelopes inside one another."""
 ELEMENTS_MAX = 10_000
-"""A longer list is not taken apart."""
+"""Maximum length of a list that is split."""
 _NONE = msgspec.Raw(b"")
 
 
 class _Carrier(msgspec.Struct, gc=False):
-    """The likeliest place first."""
+    """Members that may contain the event, the most frequent first."""
 
     source: msgspec.Raw = msgspec.field(default=_NONE, name="_source")
     result: msgspec.Raw = _NONE
@@ -66,7 +66,7 @@ class _Carrier(msgspec.Struct, gc=False):
 
 
 PLACES = frozenset(_Carrier.__struct_encode_fields__)
-"""What carriers call it."""
+"""Names of these members."""
 _CARRIER = msgspec.json.Decoder(_Carrier)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
@@ -74,7 +74,7 @@ _PLACE = re.compile(rb'"(?:%s)"\s*+:\s*+["{]' % b"|".join(re.escape(place).encod
 
 
 def within(raw: bytes) -> list[bytes]:
-    """What an object holds in the places where events are carried, or what is behind a header, an object. Never raises."""
+    """Return the events in the envelope members of an object, or the object behind a header. Never raises."""
     return _within(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
 
 
@@ -96,7 +96,10 @@ _remembered = lru_cache(maxsize=4)(_within)
 
 
 def anywhere_within(raw: bytes, deeper: int = DEPTH_MAX) -> Iterator[bytes]:
-    """The same of what is in that, too: a dialect tries them in turn, and most of them are none of its lines. Never raises."""
+    """Yield the events in envelopes at any depth up to `deeper`. Most are not of the caller's dialect, which tries each.
+
+    Never raises.
+    """
     for held in within(raw):
         yield held
         if deeper > 1:
@@ -106,9 +109,9 @@ def anywhere_within(raw: bytes, deeper: int = DEPTH_MAX) -> Iterator[bytes]:
 def read(
     raw: bytes, decoder: msgspec.json.Decoder[Line], is_own: Callable[[Line], bool], is_held: Callable[[Line], bool]
 ) -> Line:
-    """The line as it is, where it can be read and is the sensor's own; else the first in it that is one held there.
+    """Decode a line of the sensor itself, else the first event in its envelopes that `is_held` accepts.
 
-    Raises what reading the line raised where it holds none.
+    Raises the error of decoding the line if there is no such event.
     """
     try:
         line = decoder.decode(raw)
@@ -121,7 +124,7 @@ def read(
 
 
 def elements(raw: bytes) -> list[bytes]:
-    """The objects of a list; [] of anything else, and of a list that is too long. Never raises."""
+    """Return the objects of a JSON list; an empty list for anything else and for a list that is too long. Never raises."""
     if not raw.startswith(b"["):
         return []
     try:

@@ -1,6 +1,6 @@
-"""W3C's extended log format (w3.org/TR/WD-logfile): a row means nothing without the `#Fields` above it.
+"""W3C's extended log format (w3.org/TR/WD-logfile). The `#Fields` directive above the rows names their fields.
 
-So each row becomes JSON with the fields' names, in lower case, as its keys. `-` stands for no value and is left out.
+Each row is therefore converted to JSON with the names of its fields in lower case. The value `-` means no value and is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.parsers.common.quoting import INSIDE
 
 DIRECTIVE = re.compile(rb"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
 FIELDS_MAX = 256
-"""No format has more fields; a directive with more is ignored."""
+"""Maximum number of fields of a directive; a directive with more is ignored, as no format has so many."""
 
 _FIELDS = b"#Fields:"
 _NAME = re.compile(r"[A-Za-z][\x21-\x7e]{0,80}")
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class FieldRows(Framing):
-    """The framing of one file. A row that does not fit its directive goes on as it is, so does one without any above it."""
+    """The converter of one file. A row that does not fit the directive, or has none above it, is passed on unchanged."""
 
     context = b"#"
 
@@ -34,7 +34,7 @@ class FieldRows(Framing):
         self._is_tabbed = False
 
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """A row as JSON; nothing for a directive."""
+        """Return a row as JSON; an empty list for a directive."""
         del start
         if DIRECTIVE.match(line):
             if line.startswith(_FIELDS):
@@ -43,7 +43,7 @@ class FieldRows(Framing):
         return [(self._row(line) if self._names else None) or line]
 
     def _read_directive(self, written: bytes) -> None:
-        """Take in what fields there are from here on; it may stand in the middle of a file as well."""
+        """Read the names of the fields from a directive, which may also occur in the middle of a file."""
         self._is_tabbed = b"\t" in written.strip()
         names = written.decode("latin-1").lower().split()
         usable = len(set(names)) == len(names) <= FIELDS_MAX and all(map(_NAME.fullmatch, names))

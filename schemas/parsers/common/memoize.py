@@ -1,7 +1,7 @@
-"""A line that is asked about several times in a row is read once.
+"""A cache of results of reading a line, for a line that is read several times within a short time.
 
-A producer asks of each line whether it is of a dialect (`auto`), when it was written and whose it is. In between it reads on, a
-line or so in each of its files.
+A producer asks for the dialect of each line (`auto`), for its time and for its device. Between these questions it reads about one
+line from each of its other files.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TypeVar
 
 LINES_MAX = 32
 LINE_BYTES_MAX = 16_384
-"""A longer line is read again each time, so that long lines do not fill the memory."""
+"""Longest line in bytes whose result is cached, so that long lines do not fill the memory."""
 Read = TypeVar("Read")
 
 
 def read_once(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
-    """Return `read` with a memory of its last results.
+    """Return `read` with a cache of its last results.
 
-    `read` must depend on the line alone; errors are raised again.
+    The result of `read` must depend only on the line. An error is raised again.
     """
     remembered = lru_cache(maxsize=LINES_MAX)(read)
     return lambda raw: remembered(raw) if len(raw) <= LINE_BYTES_MAX else read(raw)

@@ -1,6 +1,6 @@
-"""What the logs of all proxies have in common: addresses, counts and times as text, and the requested destination.
+"""Common parts of all proxy logs: addresses, counts and times as text, and the requested destination.
 
-A request to a proxy is a CONNECT or has an absolute URI as its target (RFC 9112 section 3.2). Any other was made to the
+A request to a proxy is a CONNECT or has an absolute URI as its target (RFC 9112 section 3.2). Any other request was made to the
 machine itself, as to a web server, and names no destination.
 """
 
@@ -22,29 +22,30 @@ from schemas.parsers.common.rejects import FAULTS, reject_of
 from schemas.parsers.common.values import PORT_MAX, STATUS_MAX
 
 COUNT_DIGITS_MAX = 18
-"""A larger number of bytes or milliseconds is none, and would not fit where rows and state keep it."""
+"""Maximum number of digits of a count of bytes or milliseconds; rows and state could not hold a larger number."""
 ADDRESS_CHARS_MAX = 64
 CONNECT = "CONNECT"
 NO_TUNNEL = 300
-"""From this status on a CONNECT made no tunnel (RFC 9110 section 9.3.6)."""
+"""Lowest status with which a CONNECT made no tunnel (RFC 9110 section 9.3.6)."""
 SIGN_IN = 407
 GATEWAY_FAILED = frozenset({502, 503, 504})
-"""Statuses of a gateway that got no answer (RFC 9110 section 15.6), be it the proxy or a server."""
+"""Statuses of a gateway (the proxy or a server) that received no answer (RFC 9110 section 15.6)."""
 METHOD_CHARS_MAX = 64
 PAIRS_MAX = 32_768
-"""Pairs of `key=value` that are read of a line. A client writes some of them itself: 64 KiB of header fields hold 21,845."""
+"""Maximum number of `key=value` pairs that are read from a line. A client writes some of them: 64 KiB of header fields hold
+21,845."""
 PORTS = {"http": 80, "https": 443, "ftp": 21, "tunnel": 443, "ws": 80, "wss": 443}
 """Default ports of the schemes that proxies write; `tunnel` is Cisco's for CONNECT."""
 INTERNAL = frozenset({"cache_object", "internal", "mgr"})
-"""Schemes of requests to the proxy about itself."""
+"""Schemes of requests for the proxy itself."""
 _NO_PORT = PORT_MAX + 1
-"""Stands for a port that is not written. A port that is written is lower."""
+"""Stands for a missing port; it is higher than every valid port."""
 _TARGET = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]{0,19})://)?([^/?#\\]*)(\\?)")
 SCHEME_CHARS_MAX = len("://") + 20
-"""A scheme of so many characters with what follows it."""
+"""Number of characters within which a scheme ends, including `://`."""
 SECONDS_DIGITS = 10
 _AFTER_SECONDS = {"": 0, **{f".{millis:03d}": millis * 1_000 for millis in range(1_000)}}
-"""Microseconds by what stands behind the seconds since 1970, of a time with milliseconds or none."""
+"""Microseconds by the text after the whole seconds: three decimals or nothing."""
 _EPOCH = re.compile(r"(\d{1,10})(?:\.(\d{1,9}))?")
 _CLF = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d)(?:(\.\d{1,6}))?(?: ([+-]\d{4}))?")
 MONTHS = {
@@ -64,9 +65,9 @@ def proxy_dialect(
     device_of: Callable[[bytes], str] | None = None,
     framing: Callable[[Dates], Framing] | None = None,
 ) -> Dialect:
-    """Declare the log of a proxy, a dialect with one sensor of its name.
+    """Return the dialect of a proxy log, with one sensor of the same name.
 
-    Without `written_at` and `device_of` a line is parsed for its time and its client's address.
+    Without `written_at` and `device_of` a line is parsed to get its time and its client's address.
     """
     parse_once = read_once(parse)
     return Dialect(
@@ -83,7 +84,7 @@ def proxy_dialect(
 
 
 def uncarried_first(read: Callable[[Carried], Parsed]) -> Callable[[bytes], Parsed]:
-    """Return a parser: `read` gets the line without its carrier; a line that it cannot read is rejected."""
+    """Return a parser that removes the carrier, calls `read`, and rejects a line that `read` cannot read."""
 
     def parse(raw: bytes) -> Parsed:
         try:
@@ -95,17 +96,17 @@ def uncarried_first(read: Callable[[Carried], Parsed]) -> Callable[[bytes], Pars
 
 
 def device_in(parsed: Parsed) -> str:
-    """The device of what was read, "" of a reject."""
+    """Return the device of a parsed line; "" for a reject."""
     return "" if isinstance(parsed, Reject) else parsed.device
 
 
 def time_in(parsed: Parsed) -> Micros:
-    """The time of what was read, 0 of a reject."""
+    """Return the time of a parsed line; 0 for a reject."""
     return 0 if isinstance(parsed, Reject) else parsed.at
 
 
 def address(text: str, what: str) -> str:
-    """Canonical address; raises ValueError on what is none."""
+    """Return the canonical form of an IP address. Raises ValueError for any other text; `what` names the field in the error."""
     if len(text) > ADDRESS_CHARS_MAX:
         raise ValueError(f"{what} of {len(text)} characters")
     try:
@@ -115,7 +116,7 @@ def address(text: str, what: str) -> str:
 
 
 def maybe_address(text: str) -> str:
-    """Canonical address, "" for anything else: a name, a dash, a masked address."""
+    """Return the canonical form of an IP address; "" for any other text, such as a name, a dash or a masked address."""
     return _maybe_address(text) if len(text) <= ADDRESS_CHARS_MAX else ""
 
 
@@ -128,13 +129,13 @@ def _maybe_address(text: str) -> str:
 
 
 def endpoint(text: str, what: str) -> tuple[str, int]:
-    """Address and port of `1.2.3.4:5`, `[::1]:5` or `::1:5`."""
+    """Parse `1.2.3.4:5`, `[::1]:5` or `::1:5` to address and port. Raises ValueError."""
     host, _, number = text.rpartition(":")
     return address(host, what), port(number, what)
 
 
 def port(text: str, what: str) -> int:
-    """A port from 0 to 65535; a dash is 0."""
+    """Parse a port from 0 to 65535; a dash means 0. Raises ValueError."""
     found = count(text, what) if text else None
     if found is None:
         return 0
@@ -144,7 +145,7 @@ def port(text: str, what: str) -> int:
 
 
 def count(text: str, what: str) -> int | None:
-    """A whole number; None for a dash or nothing."""
+    """Parse a whole number; None for a dash or an empty text. Raises ValueError."""
     if text.isdigit() and text.isascii() and len(text) <= COUNT_DIGITS_MAX:
         return int(text)
     if not text or text == "-":
@@ -152,9 +153,9 @@ def count(text: str, what: str) -> int | None:
     raise ValueError(f"{what} is {text[:20]!r}, not a number")
 
 
-@lru_cache(maxsize=1_024)  # what raises is not kept, and what does not is short
+@lru_cache(maxsize=1_024)  # errors are not cached, and valid texts are short
 def status(text: str) -> int | None:
-    """An HTTP status; None where there was no answer (`-`, 0, 000, -1)."""
+    """Parse an HTTP status; None if there was no response (`-`, 0, 000, -1)."""
     if text in ("-1", "0"):
         return None
     found = count(text, "status")
@@ -164,31 +165,31 @@ def status(text: str) -> int | None:
 
 
 def millis(text: str, what: str = "elapsed") -> Micros:
-    """Milliseconds as microseconds; 0 for a dash and for less than nothing, as clocks are set back."""
+    """Convert milliseconds to microseconds; 0 for a dash and for a negative number, which occurs when a clock is set back."""
     if not text or text[0] == "-":
         return 0
     return 1_000 * (count(text, what) or 0)
 
 
 def earlier(at: Micros, by: Micros) -> Micros:
-    """So much earlier, but not before 1970."""
+    """Return `at` minus `by`, but not a time before 1970."""
     if by > at:
         raise ValueError(f"it took {by // MICROS} seconds, which is longer than since 1970")
     return at - by
 
 
 def later(at: Micros, by: Micros) -> Micros:
-    """So much later, but not after 2200."""
+    """Return `at` plus `by`, but not a time after 2200."""
     if at + by > LATEST:
         raise ValueError(f"it took {by // MICROS} seconds, which is until after 2200")
     return at + by
 
 
 def epoch(text: str) -> Micros:
-    """Seconds since 1970, with or without decimals."""
+    """Parse seconds since 1970, with or without decimals, to microseconds. Raises ValueError."""
     after = _AFTER_SECONDS.get(text[SECONDS_DIGITS:])
     if after is not None and (whole := _whole_second(text[:SECONDS_DIGITS])) is not None:
-        return whole + after  # nearly always, and fast
+        return whole + after  # the fast path
     found = _EPOCH.fullmatch(text)
     if found is None:
         raise ValueError(f"time is {text[:30]!r}, not seconds since 1970")
@@ -200,14 +201,14 @@ def epoch(text: str) -> Micros:
 
 @lru_cache(maxsize=8_192)
 def _whole_second(text: str) -> Micros | None:
-    """Return at most SECONDS_DIGITS digits as a time before 2200; None for anything else."""
+    """Parse at most SECONDS_DIGITS digits as seconds; None for any other text and for a time after 2200."""
     micros = int(text) * MICROS if text.isdigit() and text.isascii() else LATEST
     return micros if micros < LATEST else None
 
 
 @lru_cache(maxsize=8_192)
 def clf_time(text: str) -> Micros:
-    """A time as web servers write it, `12/Sep/2024:12:38:20 +0530`; without a zone it is taken for UTC."""
+    """Parse a time in the format of web servers, `12/Sep/2024:12:38:20 +0530`; without a zone it is taken as UTC."""
     found = _CLF.fullmatch(text)
     if found is None or found[2] not in MONTHS:
         raise ValueError(f"time is {text[:40]!r}")
@@ -216,14 +217,15 @@ def clf_time(text: str) -> Micros:
 
 
 def destination(method: str, target: str, default_port: int = 0) -> tuple[str, int]:
-    """Return host and port of a request's target: an authority, a URL, or a URL without scheme; ("", 0) if none is certain.
+    """Return host and port of a request's target: an authority, a URL, or a URL without scheme; ("", 0) if they are uncertain.
 
-    A CONNECT target with userinfo has none (`schemas.logins.has_userinfo`). Only a scheme at the very beginning counts:
-    another URL may be in the query. A backslash before the path is read differently by different programs.
+    A CONNECT target with userinfo has no certain host (`schemas.logins.has_userinfo`). A scheme counts only at the beginning of
+    the target, as the query may contain another URL. Programs disagree on a backslash before the path, so it makes the host
+    uncertain.
     """
     if "@" in target and has_userinfo(method, target):
         return "", 0
-    if "/" in target:  # what is behind the authority differs from request to request
+    if "/" in target:  # the part after the authority differs between requests, so it is not part of the cache's key
         behind_scheme = target.find("://", 0, SCHEME_CHARS_MAX) + 3
         end = target.find("/", behind_scheme if behind_scheme > 2 else 0)
         target = target[:end] if end >= 0 else target
@@ -246,12 +248,12 @@ _remembered = lru_cache(maxsize=16_384)(_destination)
 
 
 def host_of(name: str) -> str:
-    """Return the host that a field names which holds a host alone, an IPv6 address with or without brackets; "" if none."""
+    """Return the host from a field that contains only a host; an IPv6 address may have brackets. "" if there is none."""
     return destination(CONNECT, f"[{name}]" if ":" in name and name.count(":") > 1 and name[0] != "[" else name)[0]
 
 
 def ignored_kind(method: str, target: str) -> str:
-    """Return the kind as which a request without a destination is ignored; "" if it may name one."""
+    """Return the kind under which a request without a destination is ignored; "" if it may name a destination."""
     if method in ("-", "") or target[:6] in ("-", "", "error:"):
         return "no_request"
     if method == CONNECT:
@@ -286,7 +288,10 @@ def logged(
     received: int | None = None,
     user: str = "",
 ) -> ProxyLogged | Ignored:
-    """Return the event, or why there is none. `line`: without its carrier; `asked`: the destination if the target lacks it."""
+    """Return the event of an entry, or an Ignored or Reject.
+
+    `line` is the entry without its carrier; `asked` is the destination, used if the target does not contain it.
+    """
     if asked is None:
         kind = ignored_kind(method, target)
         if kind:

@@ -1,18 +1,18 @@
-"""Quoted and escaped values, as proxies, syslog and SIEM formats write them: a backslash stands before what would end them."""
+"""Quoted and escaped values of proxy logs, syslog and SIEM formats: a backslash escapes characters that would end the value."""
 
 from __future__ import annotations
 
 INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
-"""A pattern for what stands between two quotes. It reads runs of plain characters at once and never goes back."""
+"""Pattern for the text between two quotes. It is possessive: it never backtracks."""
 QUOTED = f'"{INSIDE}"'
-"""A pattern for a quoted value, quotes included."""
+"""Pattern for a quoted value, including its quotes."""
 
 
 def unescaped(text: str, escaped: str) -> str:
-    """Return `text` without the backslash before each backslash and each of the characters `escaped`.
+    """Remove the backslash before each backslash and before each of the characters `escaped`.
 
-    A backslash before anything else stays. One pass for each character: a substitution by a pattern costs twenty times as
-    much for a text of nothing but escapes.
+    A backslash before any other character stays. There is one pass per character: `re.sub` would take twenty times as long for a
+    text that consists of escapes.
     """
     if "\\" not in text:
         return text

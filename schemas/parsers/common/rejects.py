@@ -1,4 +1,4 @@
-"""Lines that cannot be read: what reading raises, and the reject or the default that the caller gets in its place."""
+"""Errors of reading a line, and the reject or default value that the caller gets instead of an exception."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from schemas.events import Reason, Reject
 Value = TypeVar("Value")
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Errors of decoding JSON."""
+"""Exceptions that decoding JSON may raise."""
 FAULTS = (*UNREADABLE, ValueError, OverflowError)
-"""Errors of reading a line."""
+"""Exceptions that reading a line may raise."""
 
 
 class Unread(ValueError):
-    """A line that cannot be read, with the reason."""
+    """The error that a line cannot be read, with the reason for rejection."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -27,14 +27,14 @@ class Unread(ValueError):
 
 
 class Missing(Unread):
-    """A line lacks a field that every event needs."""
+    """The error that a line lacks a required field."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.INCOMPLETE, detail)
 
 
 def reject_of(error: Exception, raw: bytes) -> Reject:
-    """Return the reject for an error that reading a line raised."""
+    """Return the reject for an exception that reading the line raised."""
     detail = str(error) or type(error).__name__
     if isinstance(error, Unread):
         reason = error.reason
@@ -46,7 +46,7 @@ def reject_of(error: Exception, raw: bytes) -> Reject:
 
 
 def otherwise(default: Value) -> Callable[[Callable[[bytes], Value]], Callable[[bytes], Value]]:
-    """Return a decorator: the function returns `default` for a line that cannot be read."""
+    """Return a decorator that makes a function return `default` for a line that cannot be read."""
 
     def decorate(read: Callable[[bytes], Value]) -> Callable[[bytes], Value]:
         @wraps(read)

@@ -1,8 +1,8 @@
-"""Syslog headers without a year (RFC 3164), for lines that have no other time: `<134>Nov  3 12:41:27 gw-1 vendor=…`.
+"""Completion of syslog times without a year (RFC 3164), for lines without another time: `<134>Nov  3 12:41:27 gw-1 vendor=…`.
 
-A file's last change gives the year, as no line is younger, and the reading machine's settings the zone. So the
-time is put into the header when the line is read from its file: `<134>2020-11-03T12:41:27.000000Z gw-1 vendor=…`. If year or
-zone is not certain, the line stays as it is. A line from another source than a file does, too.
+The time of the file's last change gives the year, as no line is later; the settings of the machine that reads the file give the
+zone. The reader of the file writes the complete time into the header: `<134>2020-11-03T12:41:27.000000Z gw-1 vendor=…`. If year
+or zone are uncertain, or if the line does not come from a file, the line stays unchanged.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _HEADER = re.compile(
 
 
 class DatedHeaders(Framing):
-    """The framing of one file."""
+    """The converter of one file."""
 
     def __init__(self, dates: Dates) -> None:
         self._dates = dates
 
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """Return the line, its header with the year and zone if they are certain."""
+        """Return the line, with the complete time in its header if year and zone are certain."""
         del start
         found = _HEADER.match(line)
         at = self._dates(found[2].decode()) if found is not None else 0

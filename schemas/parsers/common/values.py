@@ -1,4 +1,4 @@
-"""Values of JSON and XML events as text and numbers."""
+"""Conversion of values in JSON and XML events to text and numbers."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ from schemas.events import TEXT_CHARS_MAX
 from schemas.parsers.common.rejects import Missing
 
 Scalar = str | int | float | bool | None
-"""A value as shipped: a string, in some shapes also a number or a truth value."""
+"""A value in JSON: shippers write a number or a truth value also as a string."""
 NUMBER_DIGITS_MAX = 10
 PORT_MAX = 65_535
 PID_MAX = 2**32
 COUNT_MAX = 2**62
-"""A larger number of bytes or packets is refused: it must fit where rows and state keep it."""
+"""Largest accepted number of bytes or packets: rows and state could not hold a larger one."""
 STATUS_MAX = 999
 
 
 def text(value: object) -> str:
-    """A value as text; "" where there is none, or a dash in its place."""
-    if value.__class__ is str:  # nearly always, and fast
+    """Return a value as text; "" if it is missing or a dash."""
+    if value.__class__ is str:  # the most common case
         return "" if value == "-" else value
-    if value is None:  # often, and as fast
+    if value is None:  # also common
         return ""
-    return str(value) if isinstance(value, (int, float)) else ""  # a union would be built each time
+    return (
+        str(value) if isinstance(value, (int, float)) else ""
+    )  # no union type in isinstance: it would be created at each call
 
 
 def needed(value: object, name: str) -> str:
-    """A value as text. Raises Missing where there is none."""
-    if value.__class__ is str and value and value != "-":  # nearly always, and fast
+    """Return a required value as text. Raises Missing if it is missing, empty or a dash."""
+    if value.__class__ is str and value and value != "-":  # the most common case
         return value
     written = text(value)
     if not written:
@@ -35,17 +37,17 @@ def needed(value: object, name: str) -> str:
 
 
 def number(value: object, what: str, largest: int) -> int:
-    """A whole number, also one written as text. Raises ValueError."""
+    """Return a whole number, which may be written as text. Raises ValueError if it is invalid or larger than `largest`."""
     if isinstance(value, str) and len(value) <= NUMBER_DIGITS_MAX and value.isdigit():
         value = int(value)
-    if value.__class__ is int and 0 <= value <= largest:  # a truth value is of another class
+    if value.__class__ is int and 0 <= value <= largest:  # excludes bool, whose class is another
         return value
     raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")
 
 
 def maybe_number(value: object, what: str, largest: int) -> int | None:
-    """Return a whole number, None if there is no value. Raises ValueError."""
-    if value.__class__ is int and 0 <= value <= largest:  # nearly always, and fast
+    """Return a whole number, which may be written as text; None if the value is missing. Raises ValueError."""
+    if value.__class__ is int and 0 <= value <= largest:  # the most common case
         return value
     return number(value, what, largest) if text(value) else None
 
@@ -61,5 +63,5 @@ def file_name(path: str) -> str:
 
 
 def device_name(name: str | None) -> str:
-    """Return the name of a machine as it identifies a device: lower case, without a final dot; "" for None."""
+    """Return a machine's name in the form that identifies a device: lower case, without a trailing dot; "" for None."""
     return name.strip().rstrip(".").lower() if name else ""

@@ -1,1 +1,1 @@
-"""Events in the Elastic Common Schema: one shape for all agents. The dialect `ecs` reads them."""
+"""Parser of events in the Elastic Common Schema, which all of Elastic's agents use (dialect `ecs`)."""

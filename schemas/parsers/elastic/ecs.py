@@ -1,8 +1,8 @@
 """Network events in the Elastic Common Schema: Packetbeat, Elastic Agent's network packet capture, Elastic Defend, Auditbeat.
 
-Of one shape (`line.py`), but of two kinds: an endpoint's sensor knows the process and calls the device by its name;
-Packetbeat on a tap knows the client's address only, and that is the device. Packetbeat drops the request line: of a request
-to a proxy it keeps the path and the Host header, so what looks like a URL is put together from these.
+All have the same format (`line.py`), but come from two kinds of sensors. An endpoint sensor knows the process, and its device is
+the machine's name. Packetbeat on a tap knows only the client's address, which is then the device. Packetbeat does not keep the
+request line. Of a request to a proxy it keeps the path and the Host header, so its URL is composed of these two.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ OTHER_KINDS = frozenset((
     "amqp", "cassandra", "dhcpv4", "dns", "icmp", "memcache", "mongodb", "mysql", "nfs", "pgsql", "redis", "sip", "thrift",
 ))
 # fmt: on
-"""What Packetbeat reads and holds nothing for us."""
+"""Protocols that Packetbeat parses and that are not used here."""
 AGENTS = frozenset({"packetbeat", "endpoint", "auditbeat"})
-"""Whose events are written in this dialect, also those that are of no connection."""
+"""Agents whose events are in this dialect, including events without a connection."""
 AUDITBEAT_DATASETS = frozenset({"socket"})
-"""Network events that have no category: Auditbeat's of 2019."""
+"""Datasets with network events that have no category: Auditbeat's of 2019."""
 ACCEPTED = frozenset({"connection_accepted", "accepted-connection-from", "bound-socket", "listen-for-connections"})
 ENDED = frozenset({"disconnect_received", "socket_closed"})
 INBOUND = frozenset({"ingress", "inbound", "incoming", "listening"})
 LOOKUPS = frozenset({"lookup_requested", "lookup_result", "dns_query"})
 REFUSAL_PACKETS = 1
-"""A host that refuses a connection answers with one packet."""
+"""Number of packets with which a host refuses a connection."""
 REMEMBERED_BYTES_MAX = 2_048
-"""A process makes many connections, and is written the same each time: so long a text of it is remembered."""
+"""Longest text of a process in bytes that is cached; a process has many connections with the same text."""
 NEVER = "1970"
-"""Unknown times are written as the year 1."""
+"""Beginning of a time before 1970: unknown times are written as the year 1."""
 NULL = b"null"
 SID_PREFIX = "S-1-"
 
@@ -75,9 +75,9 @@ _ORIGINAL = re.compile(
     rb'"(?:message|original|event\.original)": ?"\{[^{}]{0,1000}?'
     rb'\\"(?:flow_id|uid|id[._]orig_h|hostIdentifier|process_[a-z]+)\\":'
 )
-"""The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it holds more, so it is read instead."""
+"""The original line of Suricata, Zeek, osquery or Tetragon inside an event; it has more fields, so it is parsed instead."""
 _ORIGINAL_MARKS = (b'flow_id\\"', b'uid\\"', b'orig_h\\"', b'hostIdentifier\\"', b"process_")
-"""One of these is in what `_ORIGINAL` finds; plain searches for them take less time in a run of quotes."""
+"""Texts of which one is in every match of `_ORIGINAL`; searching them first is faster in a line with many quotes."""
 _PARTS = {kind: msgspec.json.Decoder(kind) for kind in (FlowPart, Http, ProcessPart, Tls, Url, User)}
 _TEXT = msgspec.json.Decoder(str)
 
@@ -115,7 +115,7 @@ def _ignored(line: Line, kind: str) -> Ignored:
 
 
 def _flow(line: Line) -> Parsed:
-    """Packetbeat's or Auditbeat's report of a flow. Its numbers are totals: the last report, `final`, has all of them."""
+    """Parse a flow report of Packetbeat or Auditbeat. Its numbers are totals, so the last report (`final`) is complete."""
     if not line.is_tcp():
         return _ignored(line, "flow_not_tcp")
     process, final = _process(line), _part(line.flow, FlowPart).final
@@ -125,7 +125,11 @@ def _flow(line: Line) -> Parsed:
 
 
 def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
-    """A connection from its beginning on. One event comes out of a line: a process that is known counts more than bytes."""
+    """Return the event of a flow report; a line yields only one event.
+
+    With a process and a start time it is ConnectionOpened, as the process matters more than byte counts; otherwise it is
+    FlowSummary.
+    """
     flow, source, destination, event = line.tcp_flow(), line.source, line.destination, line.event
     started = _time(event.start)
     ended = _time(event.end) if final else 0
@@ -160,7 +164,7 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
 
 
 def _answered(server: End) -> bool | None:
-    """Return whether the server took the connection; None if unknown."""
+    """Return whether the server accepted the connection; None if unknown."""
     if server.packets is not None:
         return (maybe_number(server.packets, "destination.packets", COUNT_MAX) or 0) > REFUSAL_PACKETS
     return (maybe_number(server.bytes, "destination.bytes", COUNT_MAX) or 0) > 0 if server.bytes is not None else None
@@ -169,7 +173,7 @@ def _answered(server: End) -> bool | None:
 def _http(line: Line) -> Parsed:
     http, url = _part(line.http, Http), _part(line.url, Url)
     written = _text_of(line.request) or (http.request.body.content if http.request.body else None) or ""
-    message = _REQUEST_LINE.match(written) if written else None  # Packetbeat sends it only if it is set to
+    message = _REQUEST_LINE.match(written) if written else None  # only if Packetbeat is configured to send it
     method = message[1] if message else (http.request.method or "").upper()
     if not method:
         return _ignored(line, "http_no_request")
@@ -201,9 +205,9 @@ def _http(line: Line) -> Parsed:
 
 
 def _authority(url: Url, server: End) -> str:
-    """Return where a tunnel was to go, from the Host header; "" if unknown.
+    """Return the authority of a CONNECT from the Host header; "" if unknown.
 
-    One without port shows the proxy's own port.
+    If the header has no port, Packetbeat adds that of the proxy.
     """
     port = text(url.port) or "80"
     if url.original or not url.domain or port == text(server.port):
@@ -212,9 +216,9 @@ def _authority(url: Url, server: End) -> str:
 
 
 def _origin_form(url: Url) -> str:
-    """Return path and query.
+    """Return path and query of the request.
 
-    `url.full` is put together with the port of the machine connected to, so it is not used.
+    `url.full` is not used, as Packetbeat composes it with the port of the server that it connected to.
     """
     path = url.path or "/"
     return f"{path}?{url.query}" if url.query else path
@@ -232,7 +236,7 @@ def _tls(line: Line) -> TlsName:
 
 
 def _connection(line: Line) -> Parsed:
-    """Read an endpoint sensor's record of a connection: its beginning, its end, or all of it."""
+    """Parse an endpoint sensor's record of a connection: its start, its end, or both."""
     event, action = line.event, (line.event.action or "").lower()
     if action == "http_request":
         return _http(line)
@@ -262,7 +266,7 @@ def _connection(line: Line) -> Parsed:
 
 
 def _ended(line: Line, action: str) -> Parsed:
-    """The end of a connection whose beginning had an event of its own."""
+    """Return the event for the end of a connection whose start was a separate event."""
     if action not in ENDED:
         return _ignored(line, "network_other")
     if not line.network.direction and not line.own_name():
@@ -278,14 +282,17 @@ def _ended(line: Line, action: str) -> Parsed:
 
 
 def _process(line: Line) -> Process | None:
-    """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
+    """Return the client's process; None if unknown.
+
+    `process` is the server's if the server, or both ends, are on this machine.
+    """
     if line.source.process:
         process = bytes(line.source.process)
     elif not line.process or line.destination.process or not (line.is_of_endpoint() or line.own_name()):
         return None
     else:
         process = bytes(line.process)
-    # Packetbeat's user is the one of an HTTP request.
+    # In Packetbeat's events the user is that of an HTTP request.
     user = b"" if (line.agent.type or "").lower() == "packetbeat" else bytes(line.user)
     is_short = len(process) + len(user) <= REMEMBERED_BYTES_MAX
     return _remembered_process(process, user) if is_short else _process_of(process, user)
@@ -326,16 +333,16 @@ def _command_line(part: ProcessPart) -> str:
 
 
 def _part(raw: msgspec.Raw | bytes, kind: type[Part]) -> Part:
-    if isinstance(raw, kind):  # decoded with the line, as nearly always
+    if isinstance(raw, kind):  # already decoded with the line: the most common case
         return raw
-    if not raw or (len(raw) == len(NULL) and bytes(raw) == NULL):  # bytes would be a copy
+    if not raw or (len(raw) == len(NULL) and bytes(raw) == NULL):  # bytes() would copy the text
         return kind()
     decoded: Part = _PARTS[kind].decode(raw)  # type: ignore[index,assignment]  # each decodes its own
     return decoded
 
 
 def _text_of(raw: msgspec.Raw) -> str:
-    """A text, where it is one."""
+    """Return the value if it is a string, else ""."""
     return _TEXT.decode(raw) if raw and bytes(raw).startswith(b'"') else ""
 
 
@@ -353,7 +360,7 @@ HANDLERS: dict[str, Callable[[Line], Parsed]] = {
     "tls": _tls,
     "network": _connection,
 }
-"""The events that are for us."""
+"""Handlers of the used events, by kind."""
 
 
 _read_once = read_once(read)
@@ -363,7 +370,10 @@ device_of = otherwise("")(lambda raw: _read_once(raw).device())
 
 @otherwise(False)
 def claims(raw: bytes) -> bool:
-    """A network event in this schema, or another one of the same agents; Windows events in it are `winlog`'s."""
+    """Return whether a line is a network event in this schema, or another event of the same agents.
+
+    Windows events are `winlog`'s.
+    """
     if not raw.startswith(b"{") or b'"event' not in raw:
         return False
     if any(mark in raw for mark in _ORIGINAL_MARKS) and _ORIGINAL.search(raw) is not None:

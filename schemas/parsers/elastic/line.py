@@ -1,7 +1,7 @@
-"""One event in the Elastic Common Schema (elastic.co/docs/reference/ecs): nested objects, dotted names, or both mixed.
+"""Decoding of an event in the Elastic Common Schema (elastic.co/docs/reference/ecs) with nested objects, dotted names, or both.
 
-Parts that depend on the kind of event are decoded with the line, as that is nearly always right and fast. If one of them
-is faulty, all stay bytes and each is decoded when it is needed.
+The parts that depend on the kind of event are decoded together with the line, which is fast and nearly always succeeds. If one of
+them is invalid, all stay bytes, and each is decoded when it is needed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from schemas.parsers.common.values import PORT_MAX, Scalar, device_name, needed,
 from schemas.parsers.elastic.parts import WORDS, Agent, DataStream, End, Event, FlowPart, Host, Http, Network, Tls, Url
 
 EPHEMERAL = 32_768
-"""Clients take ports from here on: Linux from 32768, Windows, macOS and RFC 6335 (section 6) from 49152."""
+"""Lowest port of clients: Linux uses 32768 and above; Windows, macOS and RFC 6335 (section 6) 49152 and above."""
 DOTS_MAX = 8
-"""No name in the schema has more parts."""
+"""Maximum number of dots in a name; no name of the schema has more."""
 REMEMBERED_NAME_CHARS_MAX = 128
-"""All events of a kind have the same names."""
+"""Longest name in characters that is cached; all events of a kind have the same names."""
 SHAPES_MAX = 256
 SHAPE_NAMES_MAX = 128
 SHAPE_BYTES_MAX = 4_096
-"""So many shapes of lines are remembered, each of lines with so many names that are so long at most."""
+"""Longest list of names in bytes whose shape (structure of the line) is cached."""
 DOTTED_BYTES_MAX = 131_072
-"""A longer line is not made into objects: 1,000 fields, which is Elasticsearch's own bound, take a hundredth of it."""
+"""Longest line with dotted names that is converted to objects; 1,000 fields, Elasticsearch's limit, need a hundredth of it."""
 NETWORK = frozenset({"network", "network_traffic"})
-"""`event.category`, until 2021 a text and by the second name."""
+"""Values of `event.category` for network events; until 2021 the field was a string, with the second value."""
 OUR_OWN = frozenset({"egress"})
-"""`network.direction` as Packetbeat works it out from the host's own addresses."""
+"""Values of `network.direction` that Packetbeat derives from the host's own addresses."""
 NOT_OUR_OWN = frozenset({"ingress", "inbound", "incoming", "listening", "unknown", "external"})
 ENDPOINT_AGENTS = frozenset({"", "auditbeat", "endpoint", "packetbeat"})
-"""Agents that report the machine on which they run. Other agents pass on other sensors' events."""
+"""Agents that report on their own machine. Other agents forward the events of other sensors."""
 NO_TIME = (
     "@timestamp, event.start and event.end are missing, so the event has no time; publish whole events: "
     "in Packetbeat codec.json, or a codec.format or an export that includes @timestamp"
@@ -47,7 +47,7 @@ NO_TIME = (
 
 
 class Line(msgspec.Struct, gc=False):
-    """What we use of an event, in the order in which shippers mostly write it: that is looked up fastest."""
+    """The used fields of an event, in the order in which most shippers write them, as msgspec then finds them fastest."""
 
     timestamp: str | None = msgspec.field(default=None, name="@timestamp")
     type: Any = None
@@ -71,28 +71,29 @@ class Line(msgspec.Struct, gc=False):
     request: msgspec.Raw = msgspec.Raw(b"")
     winlog: msgspec.Raw = msgspec.Raw(b"")
     is_turned: bool = msgspec.field(default=False, name="-")
-    """A flow whose beginning was not seen: who sent the first packet that was, was called its source."""
+    """Whether the flow's start was not seen, and source and destination were swapped: the sender of the first seen packet is its
+    source."""
     known_own: str | None = msgspec.field(default=None, name="--")
-    """`own_name` once it was asked for, as it mostly is more than once."""
+    """Cached value of `own_name`, which is usually needed more than once."""
 
     def at(self) -> Micros:
-        """When it was written. Raises ValueError, of it Missing."""
+        """Time of the event in microseconds. Raises ValueError; Missing if there is none."""
         if not self.timestamp:
             raise Missing(NO_TIME)
         return parse_micros(self.timestamp)
 
     def dataset(self) -> str:
-        """What kind of event it is, such as `flow`, `network_traffic.http` or `endpoint.events.network`."""
+        """Kind of the event, such as `flow`, `network_traffic.http` or `endpoint.events.network`."""
         written = self.event.dataset or self.data_stream.dataset or self.type
         return written.lower() if isinstance(written, str) else ""
 
     def is_network(self) -> bool:
-        """Return whether it is about a connection: `event.category` names it, from 2021 on as one of several."""
+        """Whether the event is about a connection: `event.category` contains it; from 2021 on this field is a list."""
         category = self.event.category or ()
         return category in NETWORK if isinstance(category, str) else not NETWORK.isdisjoint(category)
 
     def own_name(self) -> str:
-        """Return the name of the agent's machine if the client is that machine; "" otherwise, or if it has none."""
+        """Name of the agent's machine if that machine is the client; otherwise, or if it has no name, ""."""
         own = self.known_own
         if own is None:
             name = self._host_name()
@@ -100,11 +101,11 @@ class Line(msgspec.Struct, gc=False):
         return own
 
     def is_of_endpoint(self) -> bool:
-        """Return whether a sensor wrote it that reports its own machine only: Elastic Defend, Auditbeat."""
+        """Whether the sensor reports only its own machine (Elastic Defend, Auditbeat)."""
         return self.event.module == "endpoint" or (self.agent.type or "").lower() in ("endpoint", "auditbeat")
 
     def device(self) -> str:
-        """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
+        """Name of the agent's machine in lower case if it is the client; otherwise the client's address. Raises ValueError."""
         ip = self.source.ip
         if not ip or self.is_of_endpoint():
             return self._host_name() or device_name(self.agent.name or self.agent.hostname)
@@ -116,25 +117,25 @@ class Line(msgspec.Struct, gc=False):
         return canonical_ip(ip)
 
     def tcp_flow(self) -> Flow:
-        """Both ends of a TCP connection. Raises ValueError, of it Missing."""
+        """Return the flow of a TCP connection. Raises ValueError; Missing if an address or port is missing."""
         source, destination = self.source, self.destination
         local_ip, remote_ip = source.ip or needed(None, "source.ip"), destination.ip or needed(None, "destination.ip")
         local_port, remote_port = _port(source.port, "source.port"), _port(destination.port, "destination.port")
         return flow_of(local_ip, local_port, remote_ip, remote_port)
 
     def is_tcp(self) -> bool:
-        """It went over TCP."""
+        """Whether the transport is TCP."""
         network = self.network
         return network.transport in ("tcp", "TCP") or text(network.iana_number) == "6"
 
     def _is_hosts(self) -> bool:
-        """The client is the host, whatever that is called."""
+        """Return whether the client is the agent's host, by its addresses."""
         host = self.host
         if host is None or self.observer or (self.tags is not None and "forwarded" in several(self.tags)):
             return False
         ip, listed = self.source.ip or "", host.ip if isinstance(host, Host) else None
         addresses = several(listed) if ip and listed else ()
-        if ip in addresses:  # nearly always of a client that is this machine, so asked first
+        if ip in addresses:  # usually the client is this machine, so this is tested first
             return True
         direction = self.network.direction
         direction = direction.lower() if direction else ""
@@ -153,12 +154,12 @@ class Line(msgspec.Struct, gc=False):
 
 
 class _WholeLine(Line, gc=False):
-    """A line none of whose parts is faulty."""
+    """A line of which all parts are valid."""
 
-    flow: FlowPart | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]  # bytes in a line that is not whole
-    http: Http = Http()  # type: ignore[assignment]  # bytes in a line that is not whole
-    url: Url = Url()  # type: ignore[assignment]  # bytes in a line that is not whole
-    tls: Tls = Tls()  # type: ignore[assignment]  # bytes in a line that is not whole
+    flow: FlowPart | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]  # bytes in a line with an invalid part
+    http: Http = Http()  # type: ignore[assignment]  # bytes in a line with an invalid part
+    url: Url = Url()  # type: ignore[assignment]  # bytes in a line with an invalid part
+    tls: Tls = Tls()  # type: ignore[assignment]  # bytes in a line with an invalid part
 
 
 _WHOLE = msgspec.json.Decoder(_WholeLine)
@@ -170,7 +171,7 @@ _USED = WORDS.union(Line.__struct_encode_fields__)
 
 
 def read(raw: bytes) -> Line:
-    """The event of a line, client first. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
+    """Decode the event of a line, client first. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
     return _read(raw, DEPTH_MAX)
 
 
@@ -184,7 +185,7 @@ def _read(raw: bytes, deeper: int) -> Line:
     is_whole = (event.dataset or event.category) and line.source.ip and line.host is not None
     if not is_whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
         line = _decoded(_with_objects(raw))
-    if line.timestamp is None:  # left out by who exported it, as the field is the index's own
+    if line.timestamp is None:  # an export may lack the field, as it is also the index's own
         line.timestamp = line.event.start or line.event.end
     if not line.source.ip and line.client is not None:
         line.source = line.client
@@ -198,7 +199,7 @@ def _read(raw: bytes, deeper: int) -> Line:
 
 
 def _decoded(raw: bytes) -> Line:
-    """The line, its `flow`, `http`, `url` and `tls` decoded if all of it can be. Raises what `read` does."""
+    """Decode a line, with its `flow`, `http`, `url` and `tls` if all of them are valid. Raises the same errors as `read`."""
     try:
         return _WHOLE.decode(raw)
     except UNREADABLE:
@@ -206,12 +207,12 @@ def _decoded(raw: bytes) -> Line:
 
 
 def several(written: str | list[str] | None) -> Sequence[str]:
-    """What is written as a text or as a list of them."""
+    """Return the values of a field that is a string or a list of strings."""
     return (written,) if isinstance(written, str) else written or ()
 
 
 def is_loopback(ip: str) -> bool:
-    """An address that a machine has for itself."""
+    """Return whether an address is a loopback address."""
     return ip.startswith("127.") or ip == "::1"
 
 
@@ -234,14 +235,14 @@ def _canonical(ip: str) -> str:
 
 
 def dotted(raw: bytes) -> dict[str, Any]:
-    """Decode a line of dotted names. Raises msgspec's errors, of them ValidationError for a line that is too long."""
+    """Decode a line of dotted names. Raises msgspec's errors; ValidationError for a line that is too long."""
     if len(raw) > DOTTED_BYTES_MAX:
         raise msgspec.ValidationError(f"{len(raw)} bytes with dotted names; at most {DOTTED_BYTES_MAX} are read")
     return _ANY.decode(raw)
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Objects made of dotted names. Raises msgspec.ValidationError where a name is a value and an object at once."""
+    """Convert dotted names to nested objects. Raises msgspec.ValidationError if a name is both a value and an object."""
     whole: dict[str, Any] = {}
     for name, value in flat.items():
         parents, last = _remembered_path(name) if len(name) <= REMEMBERED_NAME_CHARS_MAX else _path(name)
@@ -259,7 +260,10 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_objects(raw: bytes) -> bytes:
-    """The line with objects in place of dotted names; what we do not use may be missing. Raises what decoding and `nested` do."""
+    """Return the line with nested objects in place of dotted names; unused fields may be missing.
+
+    Raises the errors of decoding and of `nested`.
+    """
     flat = dotted(raw)
     is_usual = len(raw) <= SHAPE_BYTES_MAX and len(flat) <= SHAPE_NAMES_MAX and dict not in map(type, flat.values())
     shape = _remembered_shape(frozenset(flat)) if is_usual else None
@@ -270,9 +274,10 @@ def _with_objects(raw: bytes) -> bytes:
 
 
 def _shape(names: frozenset[str]) -> tuple[bytes, Callable[[dict[str, Any]], tuple[Any, ...]]] | None:
-    """The text of a line with these names, `%b` in place of its values, and what takes those out of one, in order.
+    """Return a template of a line with these names, and a function that takes their values from a decoded line.
 
-    None where `nested` has to look at it: a name is a value and an object at once, or hardly any is of use.
+    The template has `%b` for each value. None if `nested` must convert the line: a name is both a value and an object, or few of
+    the names are used.
     """
     try:
         whole = nested({name: name for name in sorted(names)})
@@ -284,7 +289,7 @@ def _shape(names: frozenset[str]) -> tuple[bytes, Callable[[dict[str, Any]], tup
 
 
 def _blank(whole: dict[str, Any], used: list[str]) -> dict[str, Any]:
-    """The objects with `%b` for each value that we use; what stood there, its dotted name, goes into the list."""
+    """Return the objects with `%b` in place of each used value, and append the value's dotted name to `used`."""
     blank: dict[str, Any] = {}
     for name, value in whole.items():
         if name in _USED:

@@ -1,4 +1,4 @@
-"""The parts of an event in the Elastic Common Schema that we use. Those that are frozen are shared by lines without them."""
+"""The used parts of an event in the Elastic Common Schema. Frozen parts are the defaults of lines that lack them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.parsers.common.values import Scalar
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """What happened."""
+    """The field `event`: kind and outcome of the event."""
 
     action: str | None = None
     category: str | list[str] | None = None
@@ -31,7 +31,7 @@ class Host(msgspec.Struct, gc=False):
 
 
 class Agent(msgspec.Struct, frozen=True, gc=False):
-    """Who wrote it."""
+    """The agent that wrote the event."""
 
     type: str | None = None
     name: str | None = None
@@ -39,7 +39,7 @@ class Agent(msgspec.Struct, frozen=True, gc=False):
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """One end of a connection: `source` and `client` began it."""
+    """One end of a connection; `source` and `client` are the end that started it."""
 
     ip: str | None = None
     port: Scalar = None
@@ -50,7 +50,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
 
 class Network(msgspec.Struct, frozen=True, gc=False):
-    """How it was transported."""
+    """Transport and direction of the connection."""
 
     transport: str | None = None
     iana_number: Scalar = None
@@ -58,7 +58,7 @@ class Network(msgspec.Struct, frozen=True, gc=False):
 
 
 class DataStream(msgspec.Struct, frozen=True, gc=False):
-    """Where Elastic Agent keeps it."""
+    """The data stream into which Elastic Agent writes the event."""
 
     dataset: str | None = None
 
@@ -79,7 +79,7 @@ class ProcessPart(msgspec.Struct, gc=False):
 
 
 class Hashes(msgspec.Struct, gc=False):
-    """Of a process's image."""
+    """Hashes of a process's image."""
 
     md5: str | None = None
     sha1: str | None = None
@@ -87,7 +87,7 @@ class Hashes(msgspec.Struct, gc=False):
 
 
 class User(msgspec.Struct, gc=False):
-    """Who the process ran as; in Packetbeat's events who signed in at the server."""
+    """The user of the process; in Packetbeat's events the user who logged in at the server."""
 
     id: Scalar = None
     name: str | None = None
@@ -95,7 +95,7 @@ class User(msgspec.Struct, gc=False):
 
 
 class Body(msgspec.Struct, gc=False):
-    """Of a request; Elastic Defend puts the whole message here."""
+    """Body of a request; Elastic Defend stores the whole message here."""
 
     content: str | None = None
 
@@ -109,20 +109,20 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """Its answer."""
+    """An HTTP response."""
 
     status_code: Scalar = None
 
 
 class Http(msgspec.Struct, frozen=True, gc=False):
-    """One exchange."""
+    """A request with its response."""
 
     request: Request = Request()
     response: Response = Response()
 
 
 class Url(msgspec.Struct, frozen=True, gc=False):
-    """What was asked for."""
+    """The requested URL."""
 
     original: str | None = None
     domain: str | None = None
@@ -132,19 +132,19 @@ class Url(msgspec.Struct, frozen=True, gc=False):
 
 
 class TlsClient(msgspec.Struct, frozen=True, gc=False):
-    """The client's hello."""
+    """The TLS client hello."""
 
     server_name: str | None = None
 
 
 class Tls(msgspec.Struct, frozen=True, gc=False):
-    """A handshake."""
+    """A TLS handshake."""
 
     client: TlsClient = TlsClient()
 
 
 class FlowPart(msgspec.Struct, gc=False):
-    """Packetbeat's and Auditbeat's own part of a flow."""
+    """The flow object of Packetbeat and Auditbeat."""
 
     final: bool = False
 
@@ -155,4 +155,4 @@ WORDS = frozenset(
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     for word in kind.__struct_encode_fields__
 )
-"""The names of all that is in the parts."""
+"""Names of all fields of the parts."""

@@ -1,1 +1,1 @@
-"""What Linux writes about what its processes did."""
+"""Parsers of sensors on Linux that report the actions of processes."""

@@ -1,7 +1,7 @@
-"""Records of Linux's audit log, and the lines of one event joined (auditd; github.com/linux-audit/audit-documentation).
+"""Records of Linux's audit log, and joining of the records of one event (auditd; github.com/linux-audit/audit-documentation).
 
-One event is several records, a line each, with the same time and serial: SYSCALL, SOCKADDR, PROCTITLE, in any order and between
-the lines of others. EOE ends it, where there is one; else time does, as the audit daemon's own tools have it.
+An event consists of several records, one line each, with the same time and serial number: SYSCALL, SOCKADDR, PROCTITLE, in any
+order and interleaved with other events. An EOE record ends the event. Without EOE it ends by time, as in auditd's own tools.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from schemas.events import DEVICE_CHARS_MAX, Micros
 from schemas.parsers.common.carriers import carried_again
 
 JOINED = b"\x1e"
-"""Between the records of a joined event: ASCII's record separator, which no record holds as it is."""
+"""Separator of the records of a joined event: ASCII's record separator, which no record contains."""
 LATER_MS = 2_000
-"""An event is over when another one is so much later."""
+"""Milliseconds after which an event is complete: another event has a time later by this much."""
 EVENTS_MAX = 1_024
-"""So many events are held back; of more the oldest goes as it is."""
+"""Maximum number of events that are held back; beyond it the oldest is released incomplete."""
 EVENT_BYTES_MAX = 256 * 1024
-"""An event that grows larger goes as it is, and its rest by itself."""
+"""Maximum size of an event; a larger one is released incomplete, and its further records are separate."""
 HEAD_BYTES_MAX = 1_024
-"""The header of a record stands within so many bytes, whatever a syslog puts before it."""
+"""Number of bytes within which the header of a record ends, including a syslog header."""
 
 _RECORD = re.compile(
     rb"(?:node=([^ ]+) )?type=([A-Z][A-Z0-9_]*|UNKNOWN\[[0-9]{1,5}\]|[0-9]{4}) (?:msg=)?"
     rb"audit\(([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})\)"
 )
 _NUMBERED = {b"1300": b"SYSCALL", b"1306": b"SOCKADDR", b"1320": b"EOE"}
-"""Types as the kernel's own log has them where no daemon runs (linux/audit.h)."""
+"""Record types that the kernel log contains as numbers if no audit daemon runs (linux/audit.h)."""
 _SYSLOG = re.compile(
     rb"(?:<[0-9]{1,3}>(?:1 )?)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+) ([^ ]+) "
 )
 _ALONE = re.compile(
     rb"(?:ACCT|ADD|CHGRP|CHUSER|CRED|CRYPTO|DAEMON|DEL|FS|GRP|LABEL|ROLE|SERVICE|SOFTWARE|SYSTEM|TEST|TRUSTED|USER|USYS|VIRT)_"
 )
-"""Types of records that user space writes, each an event of its own."""
+"""Types of records from user space; each is a complete event."""
 
 
 class Head(NamedTuple):
-    """What every record begins with."""
+    """The header of a record."""
 
     node: bytes
     kind: bytes
@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 def head(record: bytes) -> Head | None:
-    """The header of a record; None where there is none."""
+    """Parse the header of a record; None if it has none."""
     machine = b""
     if record.startswith(b"{"):
         shipped = carried_again(record.partition(JOINED)[0])
@@ -64,17 +64,20 @@ def head(record: bytes) -> Head | None:
 
 
 def is_report(line: bytes) -> bool:
-    """Return whether a line is ausearch's own, without facts that the records lack."""
+    """Return whether a line is a report of ausearch, which repeats what the records contain."""
     return line == b"----" or (line.startswith(b"time->") and len(line) < HEAD_BYTES_MAX)
 
 
 def at(known: Head) -> Micros:
-    """When the event was."""
+    """Return the event's time."""
     return known.at_ms * 1000
 
 
 def device(known: Head) -> str:
-    """The machine, as `name_format` has auditd write it or syslog before it; "" where neither does."""
+    """Return the device's name: auditd's `node=` field (option `name_format`), else the host of the syslog header.
+
+    "" if neither exists.
+    """
     return known.node.decode("utf-8", "replace")[:DEVICE_CHARS_MAX]
 
 
@@ -92,20 +95,26 @@ class _Event:
 
 
 class AuditEvents(Framing):
-    """The framing of one file: each event is given as one line, its records as they were, EOE left out."""
+    """The converter of one file.
+
+    It returns each event as one line that consists of the event's unchanged records, without EOE.
+    """
 
     def __init__(self) -> None:
         self._open: dict[tuple[bytes, int, bytes], _Event] = {}
 
     @property
     def held(self) -> int | None:
-        """Events are in the order in which they began."""
+        """Offset of the first record of the oldest event that is held back.
+
+        Events are kept in the order of their first records.
+        """
         for event in self._open.values():
             return event.start
         return None
 
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """The events that are over by now."""
+        """Take a record; return the events that are now complete."""
         record = line.removesuffix(b"\r")
         known = head(record)
         if known is None:
@@ -126,11 +135,11 @@ class AuditEvents(Framing):
         return over
 
     def release(self) -> list[bytes]:
-        """All that is held back."""
+        """Return all events that are held back."""
         return [self._whole(key) for key in list(self._open)]
 
     def _before(self, limit_ms: int) -> list[bytes]:
-        """The oldest events, while they are from before a time."""
+        """Return the oldest events that are earlier than a time."""
         over = []
         while self._open:
             key, event = next(iter(self._open.items()))

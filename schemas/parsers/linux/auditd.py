@@ -1,7 +1,7 @@
-"""Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`audit.py`).
+"""Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), after their records were joined (`audit.py`).
 
-A record of connect() names the process and the remote address, not the local port. That is not enough to find the
-connection: beside a network sensor every connection would be shown twice. So connections are only counted, as
+A record of connect() contains the process and the remote address, but not the local port. It can therefore not be assigned to a
+connection, and together with a network sensor every connection would appear twice. So these calls are only counted, as
 `connect_without_port`.
 """
 
@@ -19,7 +19,7 @@ SENSOR = Sensor("auditd", SensorKind.ENDPOINT, ())
 
 # fmt: off
 CONNECT = {
-    # By architecture (linux/audit.h) the number of connect() and, where there is one, of socketcall().
+    # For each architecture (linux/audit.h) the number of connect() and, if it exists, of socketcall().
     b"c000003e": (b"42", b""),        # x86-64
     b"40000003": (b"362", b"102"),    # i386
     b"c00000b7": (b"203", b""),       # AArch64
@@ -32,7 +32,7 @@ CONNECT = {
 }
 # fmt: on
 RECORDS_MAX = 4_096
-"""Records of an event that are looked at: more than fit into one that was joined (`schemas.parsers.linux.audit`)."""
+"""Maximum number of records of an event that are read; a joined event has fewer (`schemas.parsers.linux.audit`)."""
 SOCKETCALL_CONNECT = b"3"  # SYS_CONNECT, linux/net.h
 AF_INET, AF_INET6 = 2, 10
 
@@ -44,7 +44,7 @@ _SADDR = re.compile(rb" saddr=([0-9a-fA-F]*)")
 
 
 def parse(raw: bytes) -> Parsed:
-    """Read one event, or one record of it."""
+    """Parse one event, or one record of it."""
     known = _known(raw)
     if known is None:
         return Reject(Reason.MALFORMED, "no type and msg=audit(time:serial)", raw)
@@ -73,7 +73,7 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _laurel(event: laurel.Event) -> str:
-    """What an event is counted as."""
+    """Return the kind under which an ignored event of LAUREL is counted, such as `connect_without_port`."""
     call = event.call
     if call is None:
         return "other" if event.sockaddr is None else "part"
@@ -93,7 +93,7 @@ def _known(raw: bytes) -> Head | None:
 
 
 def _is_inet(sockaddr: bytes) -> bool:
-    """Whether an address is one of the network with a port, no UNIX or netlink socket. Raises ValueError."""
+    """Return whether a socket address is IPv4 or IPv6 with a port, and not UNIX or netlink. Raises ValueError."""
     found = _SADDR.search(sockaddr)
     address = bytes.fromhex(found[1].decode()) if found is not None else b""
     if len(address) < 2:
@@ -106,19 +106,19 @@ def _is_inet(sockaddr: bytes) -> bool:
 
 
 def written_at(raw: bytes) -> Micros:
-    """The event's time."""
+    """Return the time of the event."""
     known = _known(raw)
     return at(known) if known is not None and at(known) <= LATEST else 0
 
 
 def device_of(raw: bytes) -> str:
-    """Return the machine, "" unless auditd or syslog names it."""
+    """Return the device's name; "" if neither auditd nor syslog names it."""
     known = _known(raw)
     return device(known) if known is not None else ""
 
 
 def claims(raw: bytes) -> bool:
-    """Its header. Auditbeat's events, which hold the records that they were made of, are written in `ecs`."""
+    """Return whether a line has an audit header. Events of Auditbeat, which may contain records, are in the dialect `ecs`."""
     return (_known(raw) is not None and b'"auditbeat"' not in raw) or is_report(raw)
 
 

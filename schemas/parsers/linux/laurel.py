@@ -1,4 +1,7 @@
-"""An event of Linux's audit as LAUREL writes it: one line of JSON (github.com/threathunters-io/laurel, `json-format.md`)."""
+"""Events of Linux's audit log in LAUREL's format.
+
+One line of JSON each (github.com/threathunters-io/laurel, `json-format.md`).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ BEGIN = b'{"ID":'
 INET = frozenset({"inet", "inet6"})
 _ID = re.compile(r"([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})")
 _OF_NETWORK = re.compile(r"%(?:02|0[aA])%00(?!%00%00)")
-"""AF_INET or AF_INET6, little-endian, and a port; bytes that are not printable are percent-encoded."""
+"""A socket address of the family AF_INET or AF_INET6 (little-endian) with a port; LAUREL percent-encodes unprintable bytes."""
 
 
 class Call(msgspec.Struct, gc=False):
-    """The record SYSCALL; names in upper case are what auditd's enrichment adds."""
+    """The record SYSCALL; auditd's enrichment adds the names in upper case."""
 
     arch: str = ""
     syscall: int | str = ""
@@ -27,7 +30,7 @@ class Call(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """What we use of one."""
+    """The fields of an event that are used."""
 
     id: str = msgspec.field(name="ID")
     node: str | None = msgspec.field(default=None, name="NODE")
@@ -36,7 +39,7 @@ class Event(msgspec.Struct, gc=False):
 
     @property
     def head(self) -> Head | None:
-        """As it stands before each record; None of an ID that is none."""
+        """Return the audit header from the event's ID; None if the ID is invalid."""
         found = _ID.fullmatch(self.id)
         if found is None:
             return None
@@ -45,7 +48,7 @@ class Event(msgspec.Struct, gc=False):
 
     @property
     def is_inet(self) -> bool:
-        """Its address is one of the network with a port."""
+        """Return whether the socket address is IPv4 or IPv6 with a port."""
         records = self.sockaddr if isinstance(self.sockaddr, list) else [self.sockaddr]
         return any(isinstance(record, dict) and _is_inet(record) for record in records)
 
@@ -61,7 +64,7 @@ _EVENT = msgspec.json.Decoder(Event)
 
 
 def read(raw: bytes) -> Event | None:
-    """The event of a line; None of any other line."""
+    """Parse a line; None if it is not an event of LAUREL."""
     if not raw.startswith(BEGIN):
         return None
     try:

@@ -1,9 +1,9 @@
 """osquery's results log with rows of `socket_events`, `bpf_socket_events` and `process_events`.
 
-It is in event, batch or snapshot format. Queries have any name, so a row's columns show which table it is of. They are
-strings unless `--logger_numerics` is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts)
-are taken apart when they are published. The kernel's audit, from which `socket_events` come, does not report the local
-end of a connect: such a row cannot be joined to any other record of the connection, so it is only counted.
+The log has the event, batch or snapshot format. Queries may have any name, so the columns of a row determine its table. Values
+are strings unless `--logger_numerics` is set. A line with several rows of sockets (a batch, a snapshot, a request of the TLS
+logger) is split into one line per row before it is published. `socket_events` come from the kernel's audit, which does not report
+the local end of a connection: such a row cannot be assigned to a connection, so it is only counted.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ SENSOR = Sensor("osquery", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=
 
 SECONDS_MAX = LATEST // MICROS
 ADDED = frozenset({"added", "snapshot"})
-"""What a row is that is there now."""
+"""Values of `action` that mean that the row exists."""
 INET = frozenset({"", "2", "10", "30"})
-"""Address families of IP: AF_INET, AF_INET6 of Linux and of macOS. Some queries leave the column out."""
+"""Address families of IP: AF_INET, and AF_INET6 of Linux and of macOS. Some queries do not select the column."""
 TCP, STREAM = "6", "1"
 NO_PROTOCOL = frozenset({"", "0"})
 SUCCEEDED = frozenset({"succeeded", "success", "1"})
 IN_PROGRESS = frozenset({"in_progress"})
 FAILED = frozenset({"failed", "0"})
 EXIT_SUCCESS, EXIT_IN_PROGRESS = "0", frozenset({"-115", "115", str(2**64 - 115), str(2**32 - 115)})
-"""EINPROGRESS, of a connect that does not wait, also written as the unsigned number of 64 or 32 bits: no failure."""
+"""EINPROGRESS, also as an unsigned number of 32 or 64 bits: a non-blocking connect was started, which is no failure."""
 POSTS = ("result", "status")
-"""What the TLS logger posts."""
+"""Values of `log_type` in requests of the TLS logger."""
 ROWS_MAX = 50_000
-"""A line of more rows is left as it is."""
+"""Maximum number of rows of a line that is split."""
 
 
 class _Columns(msgspec.Struct, gc=False):
@@ -98,16 +98,16 @@ class _Line(msgspec.Struct, gc=False):
     def device(self) -> str:
         """The machine's name in lower case.
 
-        `hostIdentifier` may be a UUID; then a decorator may name it, also at the top.
+        `hostIdentifier` may be a UUID. A decorator, also at the top level, may then contain the name.
         """
         decorated = text(self.decorations.hostname) if self.decorations is not None else ""
         return device_name(decorated or self.hostname or self.hostIdentifier or self.Computer or "")
 
     @property
     def at(self) -> Micros:
-        """When it happened, in whole seconds. `unixTime` is when the query ran, up to its interval later.
+        """Time of the event in whole seconds; `unixTime` is the time of the query, which may be later by the query's interval.
 
-        Other tables have other times by that name, such as that of a sign-in.
+        In other tables a column of the same name may have another meaning, such as the time of a login.
         """
         if self.TimeGenerated:
             return parse_micros(self.TimeGenerated)
@@ -118,12 +118,12 @@ class _Line(msgspec.Struct, gc=False):
 
     @property
     def has_rows(self) -> bool:
-        """It holds a row, or several."""
+        """Whether the line has one or several rows."""
         return bool(self.columns is not None or self.snapshot or self.diffResults or self.action == "snapshot")
 
     @property
     def is_status(self) -> bool:
-        """The daemon's own words."""
+        """Whether the line is a status message of the daemon."""
         return self.severity is not None and self.filename is not None
 
 
@@ -205,7 +205,7 @@ def _socket(line: _Line, columns: _Columns) -> Parsed:
 
 
 def _succeeded(columns: _Columns) -> bool | None:
-    """Return whether it succeeded; None if it was only begun or the row has no result."""
+    """Return whether the connect succeeded; None if it was only started or the row has no result."""
     code = text(columns.exit_code)
     if code:
         return None if code in EXIT_IN_PROGRESS else code == EXIT_SUCCESS
@@ -221,7 +221,7 @@ device_of = otherwise("")(lambda raw: _read(raw).device)
 
 @otherwise(False)
 def claims(raw: bytes) -> bool:
-    """A result has the query's name, the host and the query's time, and rows."""
+    """Return whether a line has the fields of a result: query name, host, time of the query, and rows."""
     if b"unixTime" not in raw:
         return False
     line = _read(raw)
@@ -232,7 +232,7 @@ def claims(raw: bytes) -> bool:
 
 
 def split(raw: bytes) -> list[bytes]:
-    """A line for each row of sockets, where there are several, and for each result that is posted; else the line as it is."""
+    """Split a line into one per row of sockets, and a request of the TLS logger into one per result; else return the line."""
     if b"log_type" not in raw and not _may_hold_sockets(raw):
         return [raw]
     for held in (raw, *anywhere_within(raw)):
@@ -252,7 +252,7 @@ def _may_hold_sockets(raw: bytes) -> bool:
 
 
 def _rows(raw: bytes) -> list[bytes]:
-    """The rows of sockets in one result; none where it is one row itself. Raises what reading it raises."""
+    """Return the rows of sockets in a result; an empty list if the result is a single row. Raises the errors of reading it."""
     if not _may_hold_sockets(raw):
         return []
     line = _OUTER.decode(raw)

@@ -1,9 +1,9 @@
-"""What `unproxy sensor` observes on connections to the proxies and does about it, one JSON object a line.
+"""Lines of `unproxy sensor`: its observations on connections to the proxies, and its verdicts. One JSON object per line.
 
-`kind` names what a line is: `http` a request with its answer, `tls` the server name of a client hello, `socks` a SOCKS
-request with its answer, `verdict` a request for a listed destination that was blocked or only recorded, `mode` the mode
-that applies from then on. `flow` identifies the connection in all its lines. The process is in the lines of `sockets`
-that the same sensor writes.
+`kind` is the type of a line: `http` a request with its response, `tls` the server name of a client hello, `socks` a SOCKS request
+with its answer, `verdict` a request for a host on the deny list that was blocked or only reported, `mode` the protection mode
+from then on. `flow` identifies the connection in all its lines. The process is in the lines of the dialect `sockets`, which the
+same sensor writes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ SENSOR = Sensor(
 HTTP_PORT = 80
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
-"""How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
+"""How a request was blocked. `inline`: its packet was dropped. `socket_destroyed`: the socket was closed after the packet was
+seen, so the request may have been sent."""
 WHY = frozenset({"answer_received", "socket_gone", "not_destroyed", "unproven"})
-"""Why a request was only noted in the mode block: there is no proof that its client got no answer (`docs/sensor-block.md`)."""
+"""Why a request was only reported in block mode: it is not proven that the client received no answer (`docs/sensor-block.md`)."""
 
 
 class _Device(msgspec.Struct, gc=False):
@@ -143,7 +144,7 @@ def _verdict(line: VerdictLine, at: Micros, flow: Flow, started: Micros, raw: by
 
 
 def _absolute(line: VerdictLine, host: str) -> str:
-    """Return the path of the target as a URL: a proxy was asked for it, and the Host field names the host."""
+    """Return the target's path as an absolute URL, as a proxy got the request and the Host field names the host."""
     place = authority(host, line.port) if line.port not in (0, HTTP_PORT) or ":" in host else host
     return f"http://{place}{line.target}"
 
@@ -158,7 +159,7 @@ device_of = otherwise("")(lambda raw: _decode_device(raw).device)
 
 @otherwise(False)
 def claims(raw: bytes) -> bool:
-    """One of our kinds, with all that such a line needs."""
+    """Return whether a line has one of the kinds, with all fields that the kind requires."""
     is_likely = b'"kind"' in raw and b'"device"' in raw and b'"ts"' in raw
     return is_likely and _decode(raw) is not None
 

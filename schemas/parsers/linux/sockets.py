@@ -1,9 +1,9 @@
-"""Outgoing TCP connections from the kernel's tracepoint `sock:inet_sock_set_state`, one JSON object a line.
+"""Outgoing TCP connections from the kernel's tracepoint `sock:inet_sock_set_state`, one JSON object per line.
 
-A sensor folds the changes of a socket's state into one line a connection: device, pid, process, both ends, `result`
-(success, failed, open) and the times of attempt, establishment and close. `unproxy sensor` adds path, command line,
-user, parent and start of the process, the program that it executed right after, and at the end the bytes of payload. A
-line may come again when the connection has closed or more is known.
+A sensor combines the state changes of a socket into one line per connection: device, pid, process, both ends, `result` (success,
+failed, open) and the times of attempt, establishment and close. `unproxy sensor` adds path, command line, user, parent and start
+of the process, the program that it executed right after, and at the end the payload bytes. A connection has a further line when
+it closes, or when more about it is known.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _process(line: _Line, began: Micros) -> Process:
 
 @otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """Return the time of the attempt: a kernel sensor writes connections in this order."""
+    """Return the time of the connection's attempt, in the order of which a kernel sensor writes connections."""
     times = _TIMES.decode(raw)
     text = times.ts_attempt or times.ts_established
     return parse_micros(text) if text else 0
@@ -137,8 +137,8 @@ device_of = otherwise("")(lambda raw: _DEVICE.decode(raw).device)
 
 @otherwise(False)
 def claims(raw: bytes) -> bool:
-    """Device, both ends, a result and a time under our own names."""
-    # Without quotes, as a line may be full of them.
+    """Return whether a line has the fields of this format: device, both ends, a result and a time."""
+    # marks without quotes, as a line may contain many quotes
     return (b"ts_attempt" in raw or b"ts_established" in raw) and _SHAPE.decode(raw) is not None
 
 

@@ -1,8 +1,8 @@
-"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, connection events of its commercial edition.
+"""Tetragon's JSON export: connects from a tracing policy on `tcp_connect`, and connection events of the enterprise edition.
 
-`process_kprobe` with a socket as argument, and `process_connect`, report that a process tries to connect, before the
-answer. `process_close` reports the end, with bytes. It is written for accepted connections as well and does not mark
-them: it is used only if the ports show which end was the client.
+`process_kprobe` with a socket as argument, and `process_connect`, report that a process tries to connect, before the answer.
+`process_close` reports the end, with bytes. It is also written for accepted connections, without a mark: it is used only if the
+ports show which end was the client.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from schemas.parsers.common.values import (
 SENSOR = Sensor("tetragon", SensorKind.ENDPOINT, (ConnectionOpened, FlowSummary), clock_rank=30)
 
 EPHEMERAL = 32_768
-"""Linux takes ports for outgoing connections from here on (`net.ipv4.ip_local_port_range`)."""
+"""Lowest port that Linux assigns to outgoing connections (`net.ipv4.ip_local_port_range`)."""
 CONNECTS = frozenset({
     "tcp_connect", "tcp_v4_connect", "tcp_v6_connect", "security_socket_connect", "__x64_sys_connect",
     "__arm64_sys_connect", "sys_connect", "__sys_connect",
 })  # fmt: skip
-"""Functions that connect. Before `tcp_connect` the kernel has not chosen a local port yet."""
+"""Kernel functions that connect. Those called before `tcp_connect` have no local port yet."""
 STOPPED = frozenset({
     "KPROBE_ACTION_SIGKILL", "KPROBE_ACTION_OVERRIDE", "KPROBE_ACTION_NOTIFYENFORCER", "KPROBE_ACTION_NOTIFYKILLER",
 })  # fmt: skip
-"""What a policy does to stop it; the last one is the name in versions 1.0 and 1.1."""
+"""Actions of a policy that stop the call; the last one is the name in versions 1.0 and 1.1."""
 EINPROGRESS = -115
-"""A connect that does not wait: no failure."""
+"""Result of a non-blocking connect that was started, which is no failure."""
 
 
 class _User(msgspec.Struct, gc=False):
@@ -120,17 +120,17 @@ class _Line(msgspec.Struct, gc=False):
 
     @property
     def device(self) -> str:
-        """The node's name in lower case, also for what runs in a container with an address of its own."""
+        """The node's name in lower case; processes in containers with their own addresses also belong to the node."""
         return device_name(self.node_name or self.Computer or "")
 
     @property
     def at(self) -> Micros:
-        """When it happened. Raises ValueError, of it Missing."""
+        """Time of the event. Raises ValueError; Missing if there is none."""
         return parse_micros(needed(self.time or self.TimeGenerated, "time"))
 
     @property
     def kind(self) -> str:
-        """What happened, by the name that Tetragon gives it; "" for nothing that it writes."""
+        """Tetragon's name for the type of the event; "" if the type is unknown."""
         if self.rate_limit_info:
             return "rate_limit"
         return next((kind for kind in KINDS if getattr(self, f"process_{kind}")), "")
@@ -204,14 +204,14 @@ def _close(line: _Line, close: _Connection) -> Parsed:
         return _ignored(line, "close_unsure")
     at, stats = line.at, close.stats or _Stats()
     sent, received = _count(stats.bytes_sent, "bytes_sent"), _count(stats.bytes_received, "bytes_received")
-    # One segment may be the refusal.
+    # A single segment may be the server's refusal.
     answered = received > 0 or _count(stats.segs_in, "segs_in") > 1
     event_id = f"tetragon/close/{flow.local_port}/{line.time}"
     return FlowSummary(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id, SENSOR.name)
 
 
 def _flow(local_ip: str | None, local_port: Scalar, remote_ip: str | None, remote_port: Scalar) -> Flow | None:
-    """Return both ends; None without a local one."""
+    """Return the flow; None if there is no local end."""
     local = maybe_number(local_port, "local port", PORT_MAX)
     remote = number(needed(remote_port, "remote port"), "remote port", PORT_MAX)
     if not (local and local_ip):
@@ -238,7 +238,7 @@ def _process(of: _Of) -> Process:
 
 
 def _count(written: Scalar, name: str) -> int:
-    """64-bit numbers are strings (protobuf's JSON)."""
+    """Return a count; 64-bit numbers are strings (protobuf's JSON)."""
     if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 20:
         written = int(written)
     return number(written, name, COUNT_MAX) if written is not None else 0
@@ -250,7 +250,7 @@ device_of = otherwise("")(lambda raw: _read(raw).device)
 
 @otherwise(False)
 def claims(raw: bytes) -> bool:
-    """An event is an object called by its kind, beside the node and the time."""
+    """Return whether a line is an event: an object under the name of its type, with the node and the time."""
     if not (b'"process_' in raw or b'"rate_limit_info' in raw) or b"time" not in raw:
         return False
     line = _read(raw)

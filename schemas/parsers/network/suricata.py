@@ -1,9 +1,9 @@
-"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 4 to 8 write it, also inside of what ships it.
+"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output") of versions 4 to 8, also inside the envelopes of shippers.
 
-`http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a
-connection. The `timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow
-up to a minute. A blocked request has no `http` record, only its alert; `drop` records are one per packet and add nothing.
-A sensor without a name (`sensor-name`) watches others: the device then is the client's address.
+`http` contains requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
+`timestamp` is the time of logging: normally 1-2 ms after the event, for the last request of a flow up to a minute. A blocked
+request has no `http` record, only its alert; `drop` records are one per packet and are not needed. If a sensor has no name
+(`sensor-name`), it observes other devices, and the device is the client's address.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ OTHER_KINDS = frozenset((
 # fmt: on
 TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
 LENIENT_BYTES_MAX = 131_072
-"""A longer record must have EVE's own types; those that VAST and Wazuh write again have some kilobytes."""
+"""Longest record in bytes whose values may have other types than EVE's; VAST and Wazuh, which change types, write a few KiB."""
 PORTS_OF_SERVERS = 1_024  # below it are the system ports (RFC 6335 section 6)
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
-"""A number that still fits where rows and state keep it."""
+"""A count that rows and state can hold."""
 Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
 Status = Annotated[int, msgspec.Meta(ge=0, le=STATUS_MAX)]
 
@@ -144,7 +144,7 @@ _SHAPE = msgspec.json.Decoder(_Shape)
 _ANY = msgspec.json.Decoder()
 _NO_END = frozenset({"shutdown", "forced"})
 _CLIENT_FIRST = frozenset({"http", "tls", "flow"})
-"""Their addresses are the flow's; all others' may be a packet's."""
+"""Event types whose addresses are those of the flow, client first; other types may have the addresses of a packet."""
 
 
 def parse(raw: bytes) -> Parsed:
@@ -175,7 +175,7 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(raw: bytes) -> _Eve:
-    """The record, also inside of what carried it, and as others write it again. Raises what reading the line raised."""
+    """Decode a record, also in an envelope or with changed types. Raises the errors of reading the line."""
     try:
         return _EVE.decode(raw)
     except UNREADABLE:
@@ -189,7 +189,7 @@ def _read(raw: bytes) -> _Eve:
 
 
 def _lenient(raw: bytes) -> _Eve:
-    """A record in which what is not known is null (VAST), or numbers are texts (Wazuh, with decimals where they are large)."""
+    """Decode a record in which missing values are null (VAST), or numbers are texts (Wazuh; large ones with decimals)."""
     if len(raw) > LENIENT_BYTES_MAX:
         raise msgspec.ValidationError(
             f"{len(raw)} bytes; at most {LENIENT_BYTES_MAX} are read of a record with other types"
@@ -206,7 +206,10 @@ def _lenient(raw: bytes) -> _Eve:
 
 
 def _sensor(eve: _Eve | _Head) -> str:
-    """Its name. An object is the machine that a shipper runs on, and what Logstash passes on may have its own name there."""
+    """Return the sensor's name.
+
+    If `host` is an object, it is the shipper's machine. Logstash may put the sensor's name inside of it.
+    """
     return eve.host if isinstance(eve.host, str) and eve.shipped is None else ""
 
 
@@ -235,12 +238,12 @@ def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
 def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
     to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
-    # A sensor that is stopped, or short of memory, releases flows that go on: that is no end of the connection.
+    # When a sensor stops or lacks memory, it releases flows that continue: that is no end of the connection.
     cut_off = part.state != "closed" and part.reason in _NO_END
     started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
     return FlowSummary(
         eve.device,
-        at if at >= started else max(started, last),  # what is read from a capture may be logged in 1970
+        at if at >= started else max(started, last),  # records of a capture file may be logged as of 1970
         flow,
         started,
         0 if cut_off else last,
@@ -285,9 +288,9 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
 
 
 def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
-    """Return the flow of an alert, whose addresses are the packet's.
+    """Return the flow of an alert, whose addresses are those of a packet.
 
-    The flow's own are in `flow` (7.0 on); otherwise `direction` or the ports show the client.
+    The object `flow` (from version 7.0 on) has the flow's addresses; otherwise `direction` or the ports show the client.
     """
     part = eve.flow
     if part is not None and part.src_ip and part.src_port and part.dest_port:
@@ -298,12 +301,12 @@ def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
 
 
 def _is_answer(eve: _Eve) -> bool:
-    """The record's packet goes to the client."""
+    """Return whether the record's packet was sent to the client."""
     return eve.direction == "to_client" or (not eve.direction and eve.src_port < PORTS_OF_SERVERS <= eve.dest_port)
 
 
 def _client(eve: _Eve) -> str:
-    """The client's address; "" of a record that has none."""
+    """Return the client's address; "" if the record has none."""
     part = eve.flow
     if part is not None and part.src_ip:
         ip = part.src_ip
@@ -320,11 +323,11 @@ HANDLERS: dict[str, Callable[[_Eve, Any, Micros, Flow], Parsed]] = {
     "alert": _alert,
     "flow": _flow,
 }
-"""The records that are for us, by their kind, which is also the name of the object in them."""
+"""Handlers of the used event types, by type; the type is also the name of the object with the details."""
 
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
-    """A field of an unexpected type: of no matter where the record is not for us anyway."""
+    """Return the result for a field of an unexpected type: Ignored if the event type is not used anyway, else a reject."""
     for line in (raw, *anywhere_within(raw)):
         try:
             head = _HEAD.decode(line)
@@ -338,7 +341,7 @@ def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
 
 @otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """The record's `timestamp`."""
+    """Return the record's `timestamp`."""
     begin = raw.find(b'"timestamp":"', 0, 256) + 13
     if begin < 13:
         return parse_micros(_read(raw).timestamp)
@@ -347,7 +350,7 @@ def written_at(raw: bytes) -> Micros:
 
 @otherwise("")
 def device_of(raw: bytes) -> str:
-    """The sensor's name, `host`; of one without a name the client's address."""
+    """Return the sensor's name (`host`); if it has none, the client's address."""
     try:
         if name := _sensor(_HEAD.decode(raw)):
             return name
@@ -358,7 +361,7 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """EVE names the kind of its record, and then the flow, or holds an object called like the kind (`stats`, `drop`)."""
+    """Return whether a line has EVE's event type, and a flow or an object named like the type (`stats`, `drop`)."""
     if b"event_type" not in raw:
         return False
     try:

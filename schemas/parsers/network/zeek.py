@@ -1,9 +1,9 @@
-"""Zeek's logs (docs.zeek.org, "Log Files"): conn, http and ssl, in JSON by whatever wrote it, or tab-separated in files.
+"""Zeek's logs (docs.zeek.org, "Log Files") conn, http and ssl: JSON from Zeek or a shipper, or tab-separated files.
 
-`conn` gives the end of a connection, `http` requests, `ssl` server names; `uid` is one connection of one Zeek, also through a
-CONNECT tunnel. A tap sees many devices: the device is the client's address. `ts` is when something began, not when it was
-written: a request's own time, a connection's start. Tab-separated rows are made into JSON when they are published
-(`zeek_tsv.py`). Field names and the meaning of `conn_state` and `history`: Zeek's `base/protocols/*/main.zeek`.
+`conn` contains the end of a connection, `http` requests, `ssl` server names. `uid` identifies a connection of one Zeek, also
+through a CONNECT tunnel. A tap sees many devices, so the device is the client's address. `ts` is the start of the request or
+connection, not the time of writing. Tab-separated rows are converted to JSON before they are published (`zeek_tsv.py`). Field
+names and the meaning of `conn_state` and `history`: Zeek's `base/protocols/*/main.zeek`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SENSOR = Sensor(
 )
 
 ENDED = frozenset({"SF", "S2", "S3", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "S0"})
-"""States of a connection that is over; S1 was open when Zeek released it, of OTH the history decides."""
+"""`conn_state` of connections that ended. S1 was open when Zeek released it; for OTH `history` decides."""
 HANDSHAKEN = frozenset("hdfAD")
-"""Letters of a history that stand for packets after a handshake, by either side (lower case: the server)."""
+"""Letters of `history` for packets after a handshake; lower case letters are of the server."""
 FOR_US = frozenset({"conn", "http", "ssl"})
 
 
@@ -76,7 +76,7 @@ def _conn(line: ZeekLine) -> Parsed:
     state, history = line.conn_state, line.history or ""
     if not isinstance(state, str):
         raise Missing("conn record without conn_state")
-    # Letters hold more than the state: SF is also the end of a connection of which only that was seen.
+    # `history` has more detail: SF is also the state of a connection of which only the end was seen.
     begun = "S" in history or "h" in history if history else state != "OTH"
     over = state in ENDED or (state == "OTH" and not {"F", "f", "R", "r"}.isdisjoint(history))
     services = line.service.split(",") if isinstance(line.service, str) else line.service
@@ -121,10 +121,9 @@ def _http(line: ZeekLine) -> Parsed:
 
 
 def _target(uri: str, host: str) -> str:
-    """Return the request target, "" if it is uncertain.
+    """Return the request target; "" if it is uncertain.
 
-    Zeek logs it with its escapes undone: of `http://a%2F@b/` it has `http://a/@b/`, which names another host than was
-    asked.
+    Zeek logs the target percent-decoded: `http://a%2F@b/` becomes `http://a/@b/`, whose host is another one.
     """
     if "@" in uri and not uri.startswith("/") and "://" in uri and split_url(uri)[0] != host:
         return ""
@@ -147,7 +146,7 @@ def _ssl(line: ZeekLine) -> Parsed:
 
 
 def _flow(line: ZeekLine) -> Flow | None:
-    """The ends of the connection; None of one without ports."""
+    """Return the flow; None if it has no ports."""
     client, server, local, remote = line.orig_h, line.resp_h, line.orig_p, line.resp_p
     if client is None:
         if isinstance(line.id, dict):
@@ -170,7 +169,7 @@ def _ignored(line: Head, kind: str) -> Ignored:
 
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
-    """A field of an unexpected type: of no matter where the record is not for us anyway."""
+    """Return the result for a field of an unexpected type: Ignored if the log is not used anyway, else a reject."""
     try:
         head = read(raw, HEAD)
         if head.log not in FOR_US:
@@ -186,9 +185,9 @@ _HEADER_OR_ROW = re.compile(
     rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close|fields|types)\t)"
     rb"|[0-9]{9,10}\.[0-9]{6}\t"
 )
-# A carrier escapes quotes, and one around it the backslashes of that again.
+# A carrier escapes quotes, and a carrier around it escapes these backslashes again.
 _TS = re.compile(rb'"ts\\{0,7}"\s*:\s*\\{0,7}(?:"?[0-9]{9,10}\.[0-9]|[0-9]{9,13}[,}]|"[0-9]{4}-)')
-# The look at the first character makes runs of quotes cheap.
+# The comparison of the first character makes runs of quotes cheap.
 _NAMES = re.compile(
     rb'"(?=[_@ifctp])(?:(?:_path|_stream|@stream)\\{0,7}"\s*:\s*\\{0,7}"'
     rb'|(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\{0,7}"\s*:'
@@ -197,7 +196,7 @@ _NAMES = re.compile(
 
 
 def claims(raw: bytes) -> bool:
-    """Zeek's own names: `ts` beside `_path`, `id.orig_h` or the like, or a header or row of a tab-separated log."""
+    """Return whether a line has Zeek's names (`ts` with `_path`, `id.orig_h` or similar), or is a line of a tab-separated log."""
     if raw.startswith((b"#", b"1", b"9")):
         return _HEADER_OR_ROW.match(raw) is not None
     return _TS.search(raw) is not None and _NAMES.search(raw) is not None

@@ -1,13 +1,13 @@
-"""A line of Zeek's logs in JSON, by whatever wrote or shipped it: its fields, which log it is of, its client and its time.
+"""Lines of Zeek's logs in JSON, from Zeek or a shipper: their fields, the log they belong to, the client and the time.
 
-| shape | recognised by |
+| format | recognised by |
 |---|---|
-| Zeek's own, Corelight, json-streaming-logs | dotted keys, `_path` or none |
+| Zeek itself, Corelight, json-streaming-logs | dotted keys, `_path` or none |
 | ROCK, `Log::default_scope_sep` | `id_orig_h`, `@stream` or `_stream` |
 | nested | `id` is an object |
 | zeek-kafka with `tag_json` | one key, the log's name |
 | Filebeat, Vector, Splunk's export and other carriers | `schemas.parsers.common.envelopes` |
-| any of these behind a syslog header | `{` further on |
+| any of these behind a syslog header | `{` after the header |
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ LOGS = frozenset((
     "traceroute", "tunnel", "weird", "weird_stats", "websocket", "x509",
 ))
 # fmt: on
-"""Logs by the name that Zeek gives them; a log of another name is recognised by its keys, as one that was divided
-is."""
+"""Zeek's names of logs. A log of another name, such as one that was split, is recognised by its keys."""
 LOG_OF_KEY = {"AA": "dns", "fuid": "files", "certificate": "x509", "tunnel_type": "tunnel", "request_p": "socks"}
-"""Keys that only one log has, of logs that hold nothing for us."""
+"""Keys that occur in one log only, for logs that are not used."""
 UNSPECIFIED = frozenset({"0.0.0.0", "::"})
-"""Addresses of who has none yet."""
+"""Addresses of a host that has no address yet."""
 MILLIS_MIN = 1e11
-"""A number from here on is a time in milliseconds (`JSON::TS_MILLIS`): as seconds it would be the year 5138."""
+"""A number from here on is a time in milliseconds (`JSON::TS_MILLIS`); in seconds it would be the year 5138."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
@@ -50,7 +49,7 @@ Uid = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class Head(msgspec.Struct, gc=False):
-    """Fields of every log, and those that show which log it is."""
+    """Fields of every log, and fields that show which log it is."""
 
     ts: float | str | None = None
     duration: float | None = None
@@ -75,13 +74,13 @@ class Head(msgspec.Struct, gc=False):
 
     @property
     def log(self) -> str:
-        """Which log the line is of; `other` for one that is not known."""
+        """Name of the log that the line belongs to; `other` if it is unknown."""
         named = self.path or self.stream or self.stream_ or ""
         if named in LOGS:
             return named
         if self.conn_state is not None:
             return "conn"
-        # SIP's log has nearly the keys of HTTP's.
+        # The keys of SIP's log are nearly those of HTTP's.
         if self.trans_depth is not None and self.request_body_len is not None and self.request_path is None:
             return "http"
         if self.established is not None:
@@ -90,13 +89,13 @@ class Head(msgspec.Struct, gc=False):
 
     @property
     def client(self) -> str:
-        """The client's address as written."""
+        """The client's address as it is written."""
         address = self.orig_h or self.orig_h_ or (self.id.get("orig_h") if isinstance(self.id, dict) else None)
         return address if isinstance(address, str) else ""
 
 
 class ZeekLine(Head, gc=False):
-    """Further fields of conn, http and ssl."""
+    """Further fields of the logs conn, http and ssl."""
 
     uid: Uid | None = None
     orig_p: Port | None = msgspec.field(default=None, name="id.orig_p")
@@ -112,7 +111,7 @@ class ZeekLine(Head, gc=False):
     history: str | None = None
     method: str | None = None
     host: str | dict[str, Any] | None = None
-    """The Host header. Shippers have objects of their own by this name and by `service`."""
+    """The Host header. Shippers use this name and `service` for objects of their own."""
     uri: str | None = None
     status_code: Status | None = None
     version: Any = None
@@ -120,7 +119,7 @@ class ZeekLine(Head, gc=False):
 
 
 class Ends(msgspec.Struct, gc=False):
-    """A connection's ends where they are an object of their own."""
+    """The ends of a connection, if they are a separate object."""
 
     orig_h: str | None = None
     orig_p: Port | None = None
@@ -135,7 +134,7 @@ _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind:
-    """A line of JSON, behind a syslog header or not, as it is or in what a shipper makes of it. Raises msgspec's errors."""
+    """Decode a line of JSON, with or without a syslog header and an envelope. Raises the errors of msgspec."""
     if not raw.startswith(b"{"):
         begin = raw.find(b"{")
         if begin < 0:
@@ -152,7 +151,7 @@ def read(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind:
 
 
 def _inside(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind | None:
-    """The line in what carried it, or under its log's name as Zeek's Kafka writer tags it."""
+    """Return the line from an envelope, or from under its log's name (Zeek's Kafka writer); None if there is none."""
     strange: msgspec.ValidationError | None = None
     for held in anywhere_within(raw):
         try:
@@ -176,7 +175,7 @@ def _inside(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind | None:
 
 
 def device(line: Head) -> str:
-    """The client's address, else the name of the system that wrote the line, else ""."""
+    """Return the client's address, else the name of the system that wrote the line, else ""."""
     try:
         client = canonical_ip(line.client)
     except ValueError:
@@ -185,7 +184,7 @@ def device(line: Head) -> str:
 
 
 def written(line: Head) -> Micros:
-    """Return when the logged activity was over: of a connection its last packet. Raises ValueError."""
+    """Return the time at which the logged activity ended: for a connection, its last packet. Raises ValueError."""
     at = micros(line.ts)
     if line.duration and line.log == "conn":
         if line.duration < 0:
@@ -195,7 +194,7 @@ def written(line: Head) -> Micros:
 
 
 def micros(ts: float | str | None) -> Micros:
-    """A time in any of the forms of `LogAscii::json_timestamps`. Raises ValueError."""
+    """Parse a time in any format of `LogAscii::json_timestamps`. Raises ValueError."""
     if ts is None:
         raise Missing("no ts")
     if isinstance(ts, str):

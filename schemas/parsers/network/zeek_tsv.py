@@ -14,29 +14,29 @@ import msgspec
 from schemas.dialect import Framing
 
 Convert = Callable[[bytes], bytes]
-"""A value as the row has it to one as JSON has it. Raises ValueError where it is not of its type."""
+"""A function that converts a value of a row to JSON. Raises ValueError if the value is not of its column's type."""
 _Column = tuple[bytes, bool, Convert]
-"""The key in JSON with its colon, whether its values are text, and what converts them."""
+"""A column: its key in JSON with the colon, whether its values are text, and the conversion."""
 
 _HEADER = frozenset((b"set_separator", b"empty_field", b"unset_field", b"path", b"fields", b"types"))
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
-"""What a string of JSON may hold as it is; less than the standard allows."""
+"""Characters that need no escape in a JSON string; a subset of those that the standard allows."""
 _ODD_IN_ROW, _ODD = (bytes(byte for byte in range(256) if byte not in plain) for plain in (_PLAIN + b"\t", _PLAIN))
 _ESCAPED = re.compile(rb"\\(x[0-9a-fA-F]{2}|\\)")
 _ESCAPES = {b"x%02x" % byte: bytes((byte,)) for byte in range(256)} | {b"\\": b"\\"}
 FIELDS_MAX = 1_024
-"""A header with more fields is ignored; no log of Zeek's has a hundred."""
+"""Maximum number of fields of a header; one with more is ignored, as no log of Zeek has a hundred."""
 ELEMENTS_MAX = 4_096
-"""A row with a longer set or vector goes on as it is."""
+"""Maximum number of elements of a set or vector; a row with a longer one is passed on unchanged."""
 ZERO = ord("0")
 _BOOLS = {b"T": b"true", b"F": b"false"}
 _json = msgspec.json.Encoder().encode
 
 
 class ZeekRows(Framing):
-    """The framing of one file. Lines of JSON go on as they are, so does a row that does not fit its header."""
+    """The converter of one file. JSON lines, and rows that do not fit their header, are passed on unchanged."""
 
     context = b"#"
 
@@ -59,7 +59,7 @@ class ZeekRows(Framing):
         self._columns: list[_Column] | None = None
 
     def _read_header(self, line: bytes) -> None:
-        """Take in a line of the header, which may stand in the middle of a file as well."""
+        """Read a header line, which may also occur in the middle of a file."""
         if line.startswith(b"#separator "):
             self._begin(unescaped(line[11:]) or b"\t")
         name, _, value = line[1:].partition(self._separator)
@@ -80,7 +80,7 @@ class ZeekRows(Framing):
             for (key, text, convert), value in zip(columns, values, strict=True):
                 if value == unset:
                     continue
-                if text and plain and value != empty:  # nearly always, and fast
+                if text and plain and value != empty:  # the most common case
                     parts.append(b'%b"%b"' % (key, value))
                 else:
                     parts.append(key + convert(value))
@@ -89,7 +89,7 @@ class ZeekRows(Framing):
         return b"{" + b",".join(parts) + b"}"
 
     def _made(self) -> list[_Column]:
-        """The columns by the header; none while it is not whole, so that no row fits."""
+        """Return the columns of the header; an empty list while the header is incomplete, so that no row fits."""
         header = self._header
         self._unset, self._empty = unescaped(header[b"unset_field"]), unescaped(header[b"empty_field"])
         self._set_separator = unescaped(header[b"set_separator"]) or b","

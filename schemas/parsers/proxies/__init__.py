@@ -1,1 +1,1 @@
-"""Parsers of proxies' own logs."""
+"""Parsers of the access logs of proxies."""

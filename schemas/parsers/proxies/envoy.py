@@ -1,8 +1,8 @@
-"""Envoy's access log: the default text, and JSON with the keys of Envoy Gateway, Istio and the manual's examples.
+"""Envoy's access log: the default text format, and JSON with the keys of Envoy Gateway, Istio and the manual's examples.
 
-envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on, so only CONNECT, and a
-cluster of the dynamic forward proxy, show that it was proxied. The text has no address of the client but what the client
-may have written into a header, so nothing is taken from it; Istio's has one, behind all that a client writes.
+Source: envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a forwarded request. Only a CONNECT, or a cluster of
+the dynamic forward proxy, therefore shows that the request was made to a proxy. The default text has no client address except in
+a header that the client can forge, so it is not used. Istio's text has the address after everything that a client writes.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.common.values import STATUS_MAX
 
 REFUSED_FLAGS = frozenset({"RL", "RLSE", "UAEX"})
-"""Rate limits and a service for authorisation; the role-based filter is named in the details."""
+"""Response flags for rate limits and the external authorisation service; the role-based filter is named in the details."""
 REFUSED_DETAILS = ("rbac_access_denied", "ext_authz_denied")
 FAILED_FLAGS = frozenset((
     "DC", "DF", "DPE", "DT", "IH", "LH", "LR", "NC", "NFCF", "NR", "OM", "SI", "UC", "UDO", "UF", "UH", "UMSDR", "UO",
     "UPE", "UR", "URX", "UT",
 ))  # fmt: skip
-"""Response flags of a destination that was not reached, or a client that went away first."""
+"""Response flags for a destination that was not reached, or a client that disconnected first."""
 FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
-"""A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""
+"""Names of clusters of the dynamic forward proxy, which connect to the requested host; other clusters connect to fixed hosts."""
 OK_FROM, OK_TO = 200, 299
 COUNT_MAX = 10**COUNT_DIGITS_MAX - 1
 
 _TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
 _ISTIO = re.compile(
     r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) \S*" (\d{1,3}|-) (\S+) (\S+) \S+ "[^"]*" '
-    r"(\d{1,18}|-) (\d{1,18}|-) (\d{1,18}|-) .*"  # what a client writes, as it writes it
+    r"(\d{1,18}|-) (\d{1,18}|-) (\d{1,18}|-) .*"  # headers, as the client sent them
     r' "([^"\s]*)" "([^"\s]*)" (\S+) \S+ (\S+) (\S+) \S+ \S+'
 )
-"""Istio's text: at its end authority, upstream, cluster, and both ends of the client's connection."""
+"""Istio's text format; at its end are authority, upstream, cluster, and both ends of the client's connection."""
 
 
 class _Json(msgspec.Struct, gc=False):
-    """Keys that are read. Numbers may be written as text or not; any other value counts as missing."""
+    """The used keys. Numbers may be strings; a value of any other type counts as missing."""
 
     start_time: Any = ""
     timestamp: Any = ""
@@ -88,10 +88,10 @@ class _Json(msgspec.Struct, gc=False):
     bytes_received: Any = ""
     bytes_sent: Any = ""
     message: Any = ""
-    """Of a shipper that carries the line."""
+    """Member of a shipper's object with the line."""
     SyslogMessage: Any = ""
     RawData: Any = ""
-    """Of Azure's tables, likewise."""
+    """Column of Azure's tables with the line."""
 
 
 _DECODE = msgspec.json.Decoder(_Json).decode
@@ -122,7 +122,7 @@ def _read(line: Carried) -> Parsed:
 
 
 def _istios(found: re.Match[str]) -> _Json:
-    """The text as if it had been JSON."""
+    """Return the fields of a line in Istio's text format."""
     start, method, path, answer, flags, details, received, sent, took, asked, host, cluster, local, remote = (
         found.groups()
     )
@@ -189,9 +189,12 @@ def _path(found: _Json) -> str:
 
 
 def _client(text: str) -> tuple[str, int]:
-    """Address and port; port 0 where the format leaves it out, nothing of a socket's path and of Envoy's own listeners."""
+    """Return the client's address and port; port 0 if the format has none.
+
+    ("", 0) for a socket path and for Envoy's internal listeners.
+    """
     ip, _, number = text.rpartition(":")
-    if ip[:1].isdigit() and ":" not in ip:  # IPv4 with its port, nearly always
+    if ip[:1].isdigit() and ":" not in ip:  # IPv4 with a port, the most common case
         return address(ip, "downstream_remote_address"), port(number, "downstream_remote_address")
     if not text or text.startswith(("/", "@", "envoy://")):
         return "", 0
@@ -201,7 +204,7 @@ def _client(text: str) -> tuple[str, int]:
 
 
 def _endpoint(text: str, what: str) -> tuple[str, int]:
-    """Address and port; nothing of a name, a path of a socket or one of Envoy's own listeners."""
+    """Return address and port; ("", 0) for a host name, a socket path or an internal listener of Envoy."""
     return _remembered_endpoint(text, what) if len(text) <= REMEMBERED_LENGTH_MAX else _endpoint_of(text, what)
 
 
@@ -221,32 +224,32 @@ def _start(found: _Json) -> Micros:
 
 
 def _took(value: Any) -> Micros:
-    if type(value) is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+    if type(value) is int and 0 <= value <= COUNT_MAX:  # the most common case
         return 1_000 * value
     return millis(_text(value))
 
 
 def _status(value: Any) -> int | None:
-    if type(value) is int and 0 <= value <= STATUS_MAX:  # nearly always, and fast
+    if type(value) is int and 0 <= value <= STATUS_MAX:  # the most common case
         return value or None
     return status(_text(value))
 
 
 def _count(value: Any, what: str) -> int | None:
-    if type(value) is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+    if type(value) is int and 0 <= value <= COUNT_MAX:  # the most common case
         return value
     return count(_text(value), what)
 
 
 def _text(value: Any) -> str:
-    """Numbers may be written as text or not; "" for a dash."""
+    """Return a value as text; "" for a dash. A number may be written as text or as a number."""
     if value.__class__ is str:
         return value if value != "-" else ""
-    return str(value) if value.__class__ is int else ""  # a truth value is of another class
+    return str(value) if value.__class__ is int else ""  # excludes bool, whose class is another
 
 
 def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
-    """Decide by Envoy's flags. A tunnel or an answer that was on its way was served, whichever side ended it."""
+    """Return the decision by Envoy's flags. A tunnel, or a response that had begun, counts as served, whichever side ended it."""
     response_flags = flags.split(",") if flags else ()
     if not REFUSED_FLAGS.isdisjoint(response_flags) or details.startswith(REFUSED_DETAILS):
         return ProxyDecision.DENIED
@@ -258,13 +261,13 @@ def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
 
 
 def claims(raw: bytes) -> bool:
-    """The default format's beginning; JSON with Envoy's words for both sides, or with names of its pseudo or own headers.
+    """Return whether a line begins as in the default format, or is JSON with keys that are typical of Envoy.
 
-    The keys of JSON are the operator's choice: Envoy Gateway's default has all of these, shortened formats some.
+    The operator chooses the keys of JSON: Envoy Gateway's default has all of these, shortened formats have some.
     """
     text = carried_again(raw).text
     if text[:1] == "{":
-        if "response_" not in text:  # looked for without a quote, as a line may be full of them
+        if "response_" not in text:  # without a quote, as a line may contain many quotes
             return False
         if '"response_flags":' in text:
             return '"upstream_cluster":' in text or '"upstream_host":' in text or _has_headers(text)

@@ -1,10 +1,9 @@
 """Forcepoint (Websense) Web Security by syslog: `vendor=Forcepoint … action=permitted … src_host=… dst_host=… url=…`.
 
-Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
-hold spaces and `=`, so one ends where the next key that is known begins. The client's own text (its user agent) comes
-after the addresses and before the URL. The time is that of the syslog header; without a year it is completed when the line is
-read from its file (`syslog_dates.py`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
-columns of Azure's table.
+Keys: help.forcepoint.com, "SIEM integration", in the order of the key-value format. Values are not quoted and may contain spaces
+and `=`, so a value ends where the next known key begins. Text from the client (its user agent) comes after the addresses and
+before the URL. The time is that of the syslog header; if it has no year, the reader of the file completes it (`syslog_dates.py`).
+CEF (with its own time, `rt`), LEEF (without one), and CEF in Azure's columns are supported as well.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from schemas.parsers.common.syslog_dates import DatedHeaders
 
 VENDORS = ("Forcepoint", "Websense")
 _BEGIN = re.compile(r"(?:\S{1,255} ){0,2}vendor=(?:Forcepoint|Websense) ")
-"""Older versions have a zone before the address in their header."""
+"""Beginning of a line; in the header of older versions a zone precedes the address."""
 _KEY = re.compile(r"(?<![^ ])([A-Za-z_]{3,22})=")
 KEYS = frozenset((
     "vendor", "product", "product_version", "action", "severity", "category", "user", "loginID", "src_host", "src_port",
@@ -58,7 +57,7 @@ OTHER_NAMES = {
     "user": ("suser", "usrName"),
     "url": ("request",),
 }
-"""What CEF and LEEF call them."""
+"""The names of the keys in CEF and LEEF."""
 TRANSACTION = "transaction:"
 
 
@@ -118,7 +117,10 @@ def _logged(line: Carried, fields: dict[str, str], at: Micros) -> Parsed:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """The first of each key counts, as the client's own words come later; of the URL, which has no spaces, the last."""
+    """Return the pairs.
+
+    Of a key that occurs twice the first value counts, as the client's text comes later; of `url` the last.
+    """
     fields: dict[str, str] = {}
     key, begin = "", 0
     for found in islice(_KEY.finditer(text), PAIRS_MAX):
@@ -129,13 +131,13 @@ def _pairs(text: str) -> dict[str, str]:
             key, begin = following, found.end()
     if key and (key == "url" or key not in fields):
         fields[key] = text[begin:]
-    if "url" in fields:  # a key that is not known may follow it
+    if "url" in fields:  # an unknown key may follow the URL
         fields["url"] = fields["url"].partition(" ")[0]
     return fields
 
 
 def claims(raw: bytes) -> bool:
-    """Begins with the vendor, and names a client; rows of Azure's table."""
+    """Return whether a line begins with the vendor and names a client, or is a row of Azure's table."""
     text = carried_again(raw).text
     if text[:1] == "{":
         vendor, product = vendor_and_product(text)

@@ -1,8 +1,7 @@
-"""HAProxy's log: `option httplog`, `httpslog`, `tcplog` and the default format, behind a syslog header or bare.
+"""HAProxy's log in the formats `httplog`, `httpslog`, `tcplog` and the default, with or without a syslog header.
 
-Formats and termination states: HAProxy configuration manual, chapter 8. The date is when the request came in, on a
-clock without zone, taken for UTC; the line is written at the end, later by the total time. A backend's name is no
-address.
+Formats and termination states: HAProxy configuration manual, chapter 8. The date is the time of the request, without zone, and
+taken as UTC. The line is written at the end of the session, later by the total time. The name of a backend is not an address.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from schemas.parsers.common.rejects import Unread
 
 FORBIDDEN, BAD_REQUEST = 403, 400
 REFUSED = "RT"
-"""After P: a rule refused the request, or kept it waiting in the tarpit."""
+"""Letters after P in a termination state: a rule refused the request or delayed it (tarpit)."""
 BEFORE_DATA = "RQCHPT"
-"""Second letter of a termination state: the session ended before an answer was on its way."""
+"""Second letters of a termination state: the session ended before the response began."""
 NO_FAULT = "-LDKU"
-"""First letter: the session ended as it should, or only after the request had been dealt with."""
+"""First letters of a termination state: the session ended normally, or after the request was handled."""
 UNKNOWN_CLIENTS = ("-", "unix")
 
 _DATE = r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:\.\d{1,6})?)\]"
 _HEAD = re.compile(rf"(?:haproxy\[\d{{1,10}}\]: )?(\S{{1,80}}) {_DATE} ")
-"""The program's name stays on a line from which a collector removed the rest of the syslog header."""
+"""Client and date; the program's name may remain where a collector removed the rest of the syslog header."""
 _ERROR = re.compile(r"[^\s/]+/\S+: ")
 _ROUTE = r"\S+ [^\s/]+/\S+ "
 _HOST = r"(?:[^\s/\"{}]+ )?"
-"""Some have the host that was asked for between server and timers."""
+"""The requested host, which some formats have between server and timers."""
 _HTTP = re.compile(
     rf"{_ROUTE}{_HOST}-?\d+/-?\d+/-?\d+/-?\d+/\+?(-?\d+) +(-?\d{{1,4}}) \+?(\d+) \S+ \S+ (\S\S)\S\S "
     r"\+?\d+/\d+/\d+/\d+/\+?\d+ \d+/\d+ "
@@ -76,7 +75,7 @@ def _client(text: str) -> tuple[str, int]:
 
 
 def _http(line: Carried, http: re.Match[str], client: str, client_port: int, at: Micros, started: Micros) -> Parsed:
-    # Captured headers come before; a quote in them is written as #22, so the first one opens the request.
+    # Captured headers precede the request; a quote inside them is written as #22, so the first quote begins the request.
     _, opened, rest = line.text[http.end() :].partition('"')
     request, closed, _ = rest.partition('"')
     method, _, rest = request.partition(" ")
@@ -84,13 +83,13 @@ def _http(line: Carried, http: re.Match[str], client: str, client_port: int, at:
     if not closed and target.startswith("/"):
         return Ignored(client, at, "not_proxied")
     if not opened or not closed:
-        # A name that is cut off is another name.
+        # A host name that was cut off is another name.
         raise Unread(Reason.INCOMPLETE, "the request is cut off or missing")
     if request == "<BADREQ>" or not target:
         return Ignored(client, at, "no_request")
     if not client:
         return Ignored("", at, "no_client")
-    # HTTP/2 has the authority apart, and it is written as if the target had been absolute.
+    # HTTP/2 has a separate authority; HAProxy writes it as if the target were absolute.
     if method != "CONNECT" and (not target.startswith("http://") or not cut_here or not version.startswith("HTTP/1")):
         return Ignored(client, at, "not_proxied")
     answer = status(http[2])
@@ -111,7 +110,7 @@ def _http(line: Carried, http: re.Match[str], client: str, client_port: int, at:
 
 
 def decide(ended: str, answer: int | None) -> ProxyDecision:
-    """By the first two letters of the termination state: what ended the session, and where it was then."""
+    """Return the decision by the first two letters of the termination state: the cause of the end, and the session's phase."""
     cause, where = ended[0], ended[1]
     if (cause == "P" and where in REFUSED and answer != BAD_REQUEST) or (cause == "L" and answer == FORBIDDEN):
         return ProxyDecision.DENIED
@@ -121,7 +120,7 @@ def decide(ended: str, answer: int | None) -> ProxyDecision:
 
 
 def _of_the_service(line: Carried) -> Parsed:
-    """Read a line about the program itself, or the old format, which has no request."""
+    """Parse a line about HAProxy itself, or in the old format without a request."""
     found = _DEFAULT.match(line.text)
     if found is not None:
         return Ignored(endpoint(found[1], "client")[0], line.at, "connect")
@@ -131,7 +130,7 @@ def _of_the_service(line: Carried) -> Parsed:
 
 
 def device_of(raw: bytes) -> str:
-    """The client's address."""
+    """Return the client's address."""
     head = _HEAD.match(carried(raw).text)
     if head is None:
         return device_in(parse(raw))
@@ -142,7 +141,7 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Client, date in brackets with decimals, frontend and timers; of others those with HAProxy's own tag."""
+    """Return whether a line has client, date with decimals, frontend and timers, or has HAProxy's syslog tag."""
     line = carried_again(raw)
     text = line.text
     head = _HEAD.match(text)

@@ -1,7 +1,7 @@
 """Sophos Web Appliance's log (`sophos_log`): `h=192.0.2.7 u="…" s=200 … act=1 … req="GET http://a.example/ HTTP/1.1" …`.
 
-Fields and action codes: docs.sophos.com, "Interpreting Log Files" of the web appliance. `t` is when the request came in, in whole
-seconds, `T` the microseconds that it took. In a value a backslash or quote has a backslash before it.
+Fields and action codes: docs.sophos.com, "Interpreting Log Files" of the web appliance. `t` is the time of the request in whole
+seconds, `T` its duration in microseconds. In a value a backslash or quote is escaped by a backslash.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse(line: Carried) -> Parsed:
     started = epoch(fields["t"])
     at = later(started, count(fields.get("T", ""), "T") or 0)
     client = address(fields["h"], "h")
-    if fields.get("ep") == "1":  # browsed on the endpoint itself, which reported it to the appliance later
+    if fields.get("ep") == "1":  # filtered on the endpoint, which sent the entry to the appliance later
         return Ignored(client, at, "endpoint")
     method, _, rest = _plain(fields["req"]).partition(" ")
     answer = status(fields.get("s", ""))
@@ -79,14 +79,14 @@ def _plain(value: str) -> str:
 
 
 def decide(action: str, answer: int | None) -> ProxyDecision:
-    """Below nothing the user was stopped, by a page or a warning; above it the request went on."""
+    """Return the decision by the action code: a negative one stopped the user by a page or a warning, a positive one did not."""
     if action.startswith("-"):
         return ProxyDecision.DENIED
     return ProxyDecision.FAILED if answer is None or answer in GATEWAY_FAILED else ProxyDecision.SERVED
 
 
 def claims(raw: bytes) -> bool:
-    """Begins with client and user, and has action and request."""
+    """Return whether a line begins with client and user, and has action and request."""
     text = carried_again(raw).text
     return _BEGIN.match(text) is not None and " act=" in text and " req=" in text
 

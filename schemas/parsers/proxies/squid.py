@@ -39,15 +39,15 @@ from schemas.parsers.common.rejects import FAULTS, Unread, otherwise, reject_of
 from schemas.parsers.common.values import PORT_MAX, STATUS_MAX
 
 DIRECT = frozenset({"HIER_DIRECT", "DIRECT", "ORIGINAL_DST", "HIER_ORIGINAL_DST", "CLOSEST_DIRECT", "NO_PARENT_DIRECT"})
-"""The peer is the destination itself. Of `PINNED` it may be a parent proxy."""
+"""Hierarchy codes with which the peer is the destination itself. With `PINNED` it may be a parent proxy."""
 NOT_REACHED = frozenset({None, 503, 504})
-"""No answer, or squid's where it could not connect; a server may have answered so as well."""
+"""Statuses that squid writes if it could not connect; None: no response. A server may have sent such a status as well."""
 NO_CLIENTS = frozenset({"-", "::", "0.0.0.0"})
-"""Squid's own requests have no client."""
+"""Values of the client's address in squid's own requests."""
 NATIVE_FIELDS = 10
-"""With fewer the line was cut off, and half an address is another one."""
+"""Number of fields of the native format; with fewer the line was cut off, possibly inside an address."""
 OURS = b'{"ts_'
-"""How the JSON begins that our documented format gives, which spares looking for anything in front of it."""
+"""Beginning of the documented JSON format; such a line needs no search for a carrier."""
 
 _CACHE_LOG = re.compile(r"(\d{4})/(\d\d)/(\d\d) (\d\d:\d\d:\d\d)(?:\.\d{1,6})?(?: kid\d+)?\| ?")
 _NATIVE_WIDE = re.compile(
@@ -55,7 +55,7 @@ _NATIVE_WIDE = re.compile(
     r"(-|\d{1,18})\s++((?:(?:-|\d{1,18})\s++)*+)([A-Z_-]{1,32})\s++(\S++)\s++(?:\d\.\d\s++)?(\S++)\s++"
     r"([A-Z][A-Z_]*+/\S++)(?:\s++(\d{1,5}|-))?\s++\S"
 )
-"""With the client's port; the first number behind the size is what the client sent."""
+"""The native format with the client's port; the first number after the size is the number of bytes from the client."""
 _PAIRS = re.compile(r"(?:\S{1,255} )?(\d{9,10}\.\d{3}) logformat=splunk_recommended_squid ")
 _PAIR = re.compile(rf'(?<!\S)([a-z_]{{1,40}})=(?:"({INSIDE})"|(\[[^\]]{{0,80}}\]|\S*+))')
 PAIRS_NEEDED = ("src_ip", "http_method", "url", "status", "vendor_action", "dest_status")
@@ -69,12 +69,12 @@ _LAST_CODE = re.compile(r"([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)")
 _CLAIMED_NATIVE = re.compile(
     r"\d{9,10}(?:\.\d{3,6})?\s++-?\d++\s++\S++\s++(?:TCP|UDP|NONE|NF|TAG)[A-Z_]*+/\d{3}\s++\d++\s++\S++\s++\S++\s++\S++\s++"
     r"[A-Z][A-Z_]*+/\S++\s++\S++"
-    r"(?!\s++[A-Z][A-Z_]++\d*+(?:-[^-\s]*+){3})"  # a policy's decision is Cisco's
+    r"(?!\s++[A-Z][A-Z_]++\d*+(?:-[^-\s]*+){3})"  # a policy decision means that the line is of Cisco's WSA
 )
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**59)]
-"""Numbers may be written as such or in quotes, as a dash is only possible in these."""
+"""A count; it is a string if the format allows a dash."""
 Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
 Status = Annotated[int, msgspec.Meta(ge=0, le=STATUS_MAX)]
 
@@ -205,7 +205,7 @@ def _combined(line: Carried, found: re.Match[str]) -> Parsed:
     if code is None:
         raise Unread(Reason.MALFORMED, "no code:hierarchy behind the request; is this a web server's log?")
     received = count(size, "bytes")
-    # The duration is not in the line, so neither is the beginning.
+    # The line has no duration, so the start is unknown.
     return _logged(line, who, clf_time(when), 0, method, target, code[1], answer, code[2], "", received, user)
 
 
@@ -306,7 +306,10 @@ def _seconds(value: float | str) -> Micros:
 
 
 def decide(tag: str, code: int | None) -> ProxyDecision:
-    """What became of it by squid's code and the status. Who leaves in the middle of an answer was served."""
+    """Return the decision by squid's code and the status.
+
+    If the client disconnects during the response, the request was served.
+    """
     if "DENIED" in tag:
         return ProxyDecision.DENIED
     if code is None or code in GATEWAY_FAILED or ("NONE" in tag and code >= 400):
@@ -315,7 +318,7 @@ def decide(tag: str, code: int | None) -> ProxyDecision:
 
 
 def _upstream(hierarchy: str, server: str, decision: ProxyDecision, code: int | None) -> str:
-    """The destination's address. Squid writes the one that it tried, too: a wait in vain is no connection."""
+    """Return the destination's address; "" if there was no connection. Squid also writes an address that it failed to reach."""
     if hierarchy.removeprefix("TIMEOUT_") not in DIRECT or (decision is ProxyDecision.FAILED and code in NOT_REACHED):
         return ""
     return maybe_address(server)
@@ -323,7 +326,7 @@ def _upstream(hierarchy: str, server: str, decision: ProxyDecision, code: int | 
 
 @otherwise(0)
 def written_at(raw: bytes) -> Micros:
-    """The time of logging: the end of the request."""
+    """Return the time of logging, which is the end of the request."""
     if raw.startswith(OURS):
         return _seconds(_HEAD.decode(raw).ts_end)
     native = _NATIVE_HEAD.match(carried(raw).text)
@@ -332,7 +335,7 @@ def written_at(raw: bytes) -> Micros:
 
 @otherwise("")
 def device_of(raw: bytes) -> str:
-    """The client's address."""
+    """Return the client's address."""
     if raw.startswith(OURS):
         client = _HEAD.decode(raw).client_ip
         return "" if client in NO_CLIENTS else address(client, "client_ip")
@@ -343,7 +346,11 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Native lines without a policy's decision, combined ones with squid's code at the end, Splunk's, our JSON, cache.log's."""
+    """Return whether a line has one of squid's formats.
+
+    They are: native without a policy decision, combined with squid's code at the end, Splunk's pairs, the documented JSON,
+    cache.log.
+    """
     text = carried_again(raw).text
     if text[:1] == "{":
         return "client_ip" in text and '"client_ip":' in text and '"hier":' in text and '"tag":' in text

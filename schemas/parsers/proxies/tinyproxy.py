@@ -1,9 +1,11 @@
-"""Tinyproxy's log, by file or syslog, such as `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 192.0.2.7`.
+"""Tinyproxy's log, from a file or syslog, such as `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6).
 
-Several lines are about one request, joined by nothing but the number of a file descriptor that is soon used again. The
-reader of the whole file joins them (`tinyproxy_requests.py`): the line with the outcome is published with the two that
-name client and target, and with the times of request and end, as their own have neither year nor zone. Single lines hold
-nothing and are about no device.
+192.0.2.7`.
+
+A request has several lines, which share only the number of a file descriptor that is soon reused. The reader of the file joins
+them (`tinyproxy_requests.py`): the line with the outcome is published together with the lines that name client and target, and
+with the times of request and end, because the lines' own times have neither year nor zone. A single line names no request and no
+device.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ _KINDS = (
     ("Proxying refused on ", "refused"),
     ("Unauthorized connection from ", "refused"),
 )
-"""How a message begins, and the kind it is counted as; all others are `other`."""
+"""Beginnings of messages, and the kind under which each is counted; all other messages are `other`."""
 _TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 _WHOLE = re.compile(rb"(%b) (%b)\x1e[^\x1e]*\x1e[^\x1e]*\x1e[^\x1e]*" % (_TIME, _TIME))
 """A request with its lines."""
 
 
 def parse(raw: bytes) -> Parsed:
-    """Read one request, or one line."""
+    """Parse a joined request or a single line."""
     found = _WHOLE.fullmatch(raw)
     if found is None:
         return _read(raw)
@@ -86,12 +88,15 @@ def _read(line: Carried) -> Parsed:
 
 
 def device_of(raw: bytes) -> str:
-    """The client's address, where its request is whole."""
+    """Return the client's address of a joined request; "" for a single line."""
     return device_in(parse(raw)) if JOINED in raw else ""
 
 
 def claims(raw: bytes) -> bool:
-    """Level, time without year, process in brackets; in syslog the messages of a request; a request with its lines."""
+    """Return whether a line has level, time without year, and process in brackets; or is a syslog message of a request.
+
+    Or is joined.
+    """
     text = carried_again(raw).text
     return (
         LINE.fullmatch(text) is not None

@@ -21,58 +21,58 @@ _STAMP = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"
 LINE = re.compile(
     rf"(?:CONNECT|CRITICAL|ERROR|WARNING|NOTICE|INFO|DEBUG[0-9]?|UNKNOWN) +({_STAMP}) \[(\d{{1,10}})\]: (.*)", re.DOTALL
 )
-"""A line of its own file: time, process, message."""
+"""A line of the log file: time, process, message."""
 _OLD_HEADER = re.compile(rf"(?:<\d{{1,3}}>)? ?(?:({_STAMP}) )?.*?\[(\d{{1,10}})\]: ?", re.DOTALL)
 _NEW_HEADER = re.compile(r"<\d{1,3}>\d{1,2} \S+ \S+ \S+ (\d{1,10}) ")
 _PEER = re.compile(r"(?:([\w.:%]+)|\S* \[([\w.:%]+)\])(?: at \[([\w.:%]+)\])?")
 _ASKED = re.compile(r"(\S+) (\S+) HTTP/\d{1,3}\.\d{1,3}")
 _CUT = re.compile(r"(\S+) (http://[^/?#\s]+/\S*)(?: \S{0,7})?", re.IGNORECASE)
-"""A request that was cut off behind its host."""
+"""A request that was cut off after its host."""
 CUT_CHARS = 700
 
 
 class LogLine(NamedTuple):
-    """A line without what stands before its message."""
+    """A line without the prefix of its message."""
 
     program: str
-    """The machine and the program that the carrier names; "" without one."""
+    """The machine and the program from the carrier; "" if it names none."""
     host: str
-    """The machine alone."""
+    """The machine from the carrier."""
     pid: str
-    """Empty if unknown."""
+    """The process ID; "" if unknown."""
     at: Micros
-    """The carrier's time; 0 without one, or without a year."""
+    """The carrier's time; 0 if it has none, or none with a year."""
     stamp: str
-    """A time without year and zone; "" without one."""
+    """The line's time without year and zone; "" if it has none."""
     message: str
     is_torn: bool
-    """The pieces of two lines are mixed up."""
+    """Whether the line is a mixture of two lines."""
 
     @property
     def process(self) -> tuple[str, str]:
-        """What wrote it."""
+        """Machine or program, and PID, of the process that wrote the line."""
         return self.program, self.pid
 
 
 class Peer(NamedTuple):
-    """The client's address, and the proxy's to which it connected, "" if unknown."""
+    """The client's address, and the address of the proxy to which it connected ("" if unknown)."""
 
     address: str
     proxy: str
 
 
 class Request(NamedTuple):
-    """What was asked for."""
+    """A request: method and target."""
 
     method: str
     target: str
 
 
 def read_line(raw: bytes) -> LogLine:
-    """Take a line apart. Never raises."""
+    """Split a line into its parts. Never raises."""
     line = carried(raw)
     program = f"{line.host} {line.tag}"
-    at = 0 if raw[:1] == b"{" else line.at  # a shipper's own time is when it read the line
+    at = 0 if raw[:1] == b"{" else line.at  # a shipper's own time is the time of reading
     found = LINE.fullmatch(line.text)
     if found is not None:
         stamp, pid, message = found.groups()
@@ -87,14 +87,14 @@ def read_line(raw: bytes) -> LogLine:
 
 
 def peer(text: str) -> Peer | None:
-    """Who it is, by what stands behind `Connect (file descriptor 6): `; None where no address does."""
+    """Parse the text after `Connect (file descriptor 6): `; None if it has no address."""
     found = _PEER.fullmatch(text)
     client = maybe_address(found[1] or found[2]) if found is not None else ""
     return Peer(client, maybe_address(found[3] or "")) if found is not None and client else None
 
 
 def request(text: str) -> Request | None:
-    """What was asked for, by what stands behind `Request (file descriptor 6): `; None where that may be cut off."""
+    """Parse the text after `Request (file descriptor 6): `; None if it may have been cut off."""
     found = _ASKED.fullmatch(text) or (_CUT.fullmatch(text) if len(text) >= CUT_CHARS else None)
     return Request(found[1], found[2]) if found is not None else None
 
@@ -128,9 +128,9 @@ DECISIONS = (
     (FAILED_LOGIN, ProxyDecision.DENIED),
     (UNREACHED, ProxyDecision.FAILED),
 )
-"""The outcome of a request by the message about it."""
+"""Decision on a request by the message about its outcome."""
 
 
 def decision_of(message: str) -> ProxyDecision | None:
-    """Return a request's outcome by a message about its end; None for any other message."""
+    """Return the decision by a message about a request's end; None for any other message."""
     return next((decision for pattern, decision in DECISIONS if pattern.fullmatch(message) is not None), None)

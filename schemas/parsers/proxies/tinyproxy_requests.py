@@ -44,24 +44,24 @@ from schemas.parsers.proxies.tinyproxy_lines import (
 )
 
 JOINED = b"\x1e"
-"""Between the lines of a joined request: ASCII's record separator. A line that has one itself is not joined."""
+"""Separator of the lines of a joined request: ASCII's record separator. A line that contains it is not joined."""
 REACH_BYTES = 16 * 1024 * 1024
-"""So far back is looked for the beginnings of what goes on; what began before is not joined."""
+"""Number of bytes before the offset of resumption that are read again. A request that began earlier is not joined."""
 LINE_BYTES_MAX = 4_096
-"""Of a longer line only the beginning is looked at; tinyproxy itself cuts at 800."""
+"""Number of bytes of a line that are parsed; tinyproxy itself cuts at 800."""
 DESCRIPTORS_MAX = 4_096
-"""Descriptors of a file that are remembered at a time; of more the oldest is forgotten."""
+"""Maximum number of descriptors stored per file; beyond it the oldest is removed."""
 KEPT_BYTES_MAX = 8 * 1024 * 1024
-"""Of their lines so much is kept; of more the oldest is forgotten."""
+"""Maximum size of the lines stored per file; beyond it the oldest are removed."""
 PROCESSES_MAX = 1_024
 WAITING_MAX = 64
-"""Connections that may be meant by one descriptor; with two none is certain."""
+"""Maximum number of connections that one descriptor may refer to; with two or more none is certain."""
 WAIT: Micros = 600 * MICROS
-"""Tinyproxy's own `Timeout`: who asks for nothing for so long is sent away."""
+"""Tinyproxy's default `Timeout`: it closes a connection without a request after this time."""
 TORN: Micros = 2 * MICROS
-"""Up to 1.10 a line is written in three pieces. Where two were seen mixed up, nothing is joined for so long."""
+"""Up to version 1.10 a line is written in three pieces. After a mixed line nothing is joined for this time."""
 _ANYWHERE = "*"
-"""Stands for where another proxy goes; no host is called so."""
+"""Stands for an unknown host, of a request that goes to another proxy; no host has this name."""
 _NOWHERE = "-"
 """Stands for the host of a request that names none."""
 
@@ -70,21 +70,21 @@ _Key = tuple[str, str, str]
 
 
 class _Waiting(NamedTuple):
-    """A connection that has asked for nothing yet."""
+    """A client's connection without a request so far."""
 
     at: Micros
     client: str
     line: bytes
-    """b"" if it names no client."""
+    """The `Connect` line; b"" if it names no client."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A request of which it is not known what became of it."""
+    """A request whose outcome is not known yet."""
 
     started: Micros
     connect: bytes
-    """b"" where it is not certain which line that is."""
+    """The `Connect` line; b"" if it is uncertain."""
     line: bytes
     method: str
     target: str
@@ -97,21 +97,21 @@ class _Descriptor:
     waiting: list[_Waiting] = field(default_factory=list)
     asked: _Asked | None = None
     connected_by: str = ""
-    """The descriptor of the connection that was made for what was asked, where that is known."""
+    """Descriptor of the connection that the proxy made for the request; "" if unknown."""
     kept_bytes: int = 0
     sought_as: str = ""
-    """The host under which it is found."""
+    """The host under which the request is stored in the index of hosts."""
 
     def weigh(self) -> int:
-        """Bytes of the lines that are kept."""
+        """Return the size of the stored lines in bytes."""
         lines = sum(len(one.line) for one in self.waiting)
         return lines + (len(self.asked.connect) + len(self.asked.line) if self.asked is not None else 0)
 
 
 class Requests(Framing):
-    """The framing of one file.
+    """The converter of one file.
 
-    Lines go on unchanged; the one with the outcome of a request brings the request along.
+    Lines are passed on unchanged; the line with the outcome of a request is replaced by the joined request.
     """
 
     reach = REACH_BYTES
@@ -121,7 +121,7 @@ class Requests(Framing):
         self._dates = dates
         self._open: dict[_Key, _Descriptor] = {}
         self._sought: dict[_Key, dict[_Key, None]] = {}
-        """Descriptors by the host that was asked for, while no connection is known to be made to it."""
+        """Descriptors by requested host, for requests without a known connection to it."""
         self._servers: dict[_Key, str] = {}
         self._detailed: dict[_Process, None] = {}
         self._torn_at: Micros = -TORN
@@ -129,7 +129,7 @@ class Requests(Framing):
         self.kept_bytes = 0
 
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """The line, or the request with it as its last."""
+        """Return the line, or the joined request that ends with it."""
         del start
         return [self._read(line) or line]
 
@@ -146,7 +146,8 @@ class Requests(Framing):
         if abs(at - self._torn_at) < TORN:
             return None
         found, handle = meant
-        # One without a certain time, or too long, or with what stands between lines, counts and is not used.
+        # A line without a certain time, a line that is too long, and a line with the separator change the state but are not
+        # joined.
         is_usable = at and len(line) <= LINE_BYTES_MAX and JOINED not in line
         self._latest = at or self._latest
         return handle(self, log_line.process, self._latest, found, line if is_usable else b"")
@@ -178,7 +179,7 @@ class Requests(Framing):
         self._keep(process, found[1], one)
 
     def _not_let_in(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> None:
-        """Close the client's connection; of several it is unknown which."""
+        """Handle a refused client: close its connection; of several it is unknown which."""
         del line
         client = maybe_address(found[2] or found[1])
         theirs = [(key, one) for key, one in self._of(process) if any(waits.client == client for waits in one.waiting)]
@@ -245,7 +246,7 @@ class Requests(Framing):
         return self._finished(asked, at, line)
 
     def _restarted(self, process: _Process, at: Micros, found: re.Match[str], line: bytes) -> None:
-        """What was asked before is over, and its level may be another one."""
+        """Handle a restart: earlier requests are over, and the log level may have changed."""
         del at, found, line
         for key, one in list(self._of(process)):
             one.asked = None
@@ -259,14 +260,14 @@ class Requests(Framing):
         self._is_detailed(process)
 
     def _is_detailed(self, process: _Process) -> None:
-        """Note that the level is `Info`: it will also report when a connection is closed."""
+        """Record that the log level is `Info`, at which the end of a connection is logged."""
         self._detailed.pop(process, None)
         self._detailed[process] = None
         while len(self._detailed) > PROCESSES_MAX:
             del self._detailed[next(iter(self._detailed))]
 
     def _finished(self, keys: list[_Key], at: Micros, line: bytes) -> bytes | None:
-        """The request whose end this line is, where it can be only one, and is known whole."""
+        """Return the joined request that this line ends; None unless exactly one request fits and all of its lines are known."""
         if len(keys) != 1:
             return None
         one = self._open[keys[0]]
@@ -278,13 +279,13 @@ class Requests(Framing):
         return JOINED.join([times, asked.connect, asked.line, line])
 
     def _asked(self, process: _Process, is_meant: Callable[[_Asked], bool] = lambda _: True) -> list[_Key]:
-        """Requests for which no connection is known to be made yet, whatever their host."""
+        """Return the requests without a known connection to their host."""
         return [
             key for key, one in self._of(process) if one.sought_as and one.asked is not None and is_meant(one.asked)
         ]
 
     def _is_none_of_a_clients(self, process: _Process, descriptor: str) -> None:
-        """It is a connection to a host: what was a client's is over."""
+        """Record that the descriptor belongs to a connection to a host; a client's connection under it is over."""
         key = (*process, descriptor)
         self._doubt(key)
         if key in self._open:
@@ -292,7 +293,7 @@ class Requests(Framing):
             self._keep(process, descriptor, self._open[key])
 
     def _doubt(self, key: _Key) -> None:
-        """Who waits there is another one, whose line is missing, or another machine's."""
+        """Mark the connection of a descriptor as uncertain: a line is missing, or lines of another machine are mixed in."""
         if key in self._open:
             one = self._open[key]
             one.waiting = [_Waiting(waits.at, "", b"") for waits in one.waiting]
@@ -304,7 +305,7 @@ class Requests(Framing):
         return self._open.get((*process, descriptor)) or _Descriptor()
 
     def _keep(self, process: _Process, descriptor: str, one: _Descriptor) -> None:
-        """Remember a descriptor as the latest, and no more than the bounds allow."""
+        """Store a descriptor as the latest one; remove the oldest beyond the bounds."""
         key = (*process, descriptor)
         self._drop(key)
         if one.asked is None and not one.waiting:
@@ -338,17 +339,17 @@ class Requests(Framing):
 
 
 def _still(waiting: list[_Waiting], at: Micros) -> list[_Waiting]:
-    """Those that may still ask for something."""
+    """Return the connections that may still send a request."""
     return [one for one in waiting if at - one.at < WAIT]
 
 
 def _one_less(waiting: list[_Waiting]) -> list[_Waiting]:
-    """Remove one of them; of several it is unknown which are left."""
+    """Remove one connection; of several it is unknown which."""
     return [_Waiting(one.at, "", b"") for one in waiting[:-1]]
 
 
 def _meaning(message: str) -> tuple[re.Match[str], _Handle] | None:
-    """Return the match of a message that is used, and its handler."""
+    """Return the match of a message that is used, and its handler; None for any other message."""
     for pattern, handle in _HANDLERS.get(message.partition(" ")[0], ()):
         found = pattern.fullmatch(message)
         if found is not None:
@@ -374,4 +375,4 @@ _HANDLERS: dict[str, tuple[tuple[re.Pattern[str], _Handle], ...]] = {
     "Found": ((DETAIL, Requests._noted),),
     **dict.fromkeys(("Initializing", "Starting", "Shutting", "Reloading"), ((RESTART, Requests._restarted),)),
 }
-"""Patterns and handlers of messages by the message's first word."""
+"""Patterns and handlers of messages, by the first word of the message."""

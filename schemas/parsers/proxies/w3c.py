@@ -45,7 +45,7 @@ from schemas.parsers.proxies.wsa import decide as by_policy
 
 FILTER_RESULTS = frozenset({"OBSERVED", "PROXIED", "DENIED"})
 FILTER_PLACES = (7, 8, 11)
-"""Where the filter result stands: SGOS 5 and 6, 6 with the supplier's name, and 7 with its address and country, too."""
+"""Positions of the filter result: SGOS 5 and 6; 6 with the supplier's name; 7 with its address and country, too."""
 MAIN, SSL = "main", "ssl"
 FAILED_ACTIONS = ("TCP_ERR", "TCP_CLIENT_ABORT", "FAILED")
 FAILED_EXCEPTIONS = (
@@ -59,7 +59,7 @@ FAILED_EXCEPTIONS = (
     "unsupported_",
 )
 TUNNELED = "TUNNELED"
-"""Its bytes were passed on unread, so there is no status."""
+"""Action of a tunnel whose bytes were forwarded unread, so it has no status."""
 SIGN_IN_EXCEPTIONS = ("authentication_", "authentication_failed")
 
 _TOKEN = re.compile(rf"{QUOTED}|\S++")
@@ -69,14 +69,14 @@ _ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LI
 _GMT = re.compile(r"\[?(\d\d)/(\d\d)/(\d{4}):(\d\d:\d\d:\d\d)(?: GMT)?\]?")
 _COOKIE_DATE = re.compile(r"[A-Z][a-z]{2},(?:%20| )(\d\d)-([A-Z][a-z]{2})-(\d\d)(?:%20| )(\d\d:\d\d:\d\d)(?:%20| )GMT")
 _GLUED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ?(\S{1,255}) bluecoat ")
-"""A header of the vendor's example whose time is not the appliance's in UTC for sure."""
+"""The header in the vendor's example, whose time may not be the appliance's time in UTC."""
 _DIRECTIVE = re.compile(r"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
 _OWN_ACTION = re.compile(r"[\t ](?:TCP|SSL|FTP|UDP|SOCKS)_[A-Z_]++[\t ]")
-"""The vendor's word for what was done, in any order of fields."""
+"""The vendor's word for the action, in any order of fields."""
 _BARS = "|s-action="
 _PLAIN_REQUEST = re.compile(r" [A-Z]{3,16} /")
 TAGS = frozenset({"ProxySG", "bluecoat"})
-"""How the appliance calls itself in syslog; it sends more than its access log."""
+"""Syslog tags of the appliance; it sends more than its access log."""
 NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
 QRADARS = {
     "src": "c-ip",
@@ -85,16 +85,16 @@ QRADARS = {
     "username": "cs-username",
     "devicetime": "gmttime",
 }
-"""What QRadar's format calls a field."""
+"""Names of the fields in QRadar's format."""
 OLD_MAIN = (
     "date", "time", "time-taken", "c-ip", "sc-status", "s-action", "sc-bytes", "cs-bytes", "cs-method", "cs-uri-scheme",
     "cs-host", "cs-uri-port", "cs-uri-path", "cs-uri-query", "cs-username", "cs-auth-group",
 )  # fmt: skip
-"""How the format `main` begins; what follows differs."""
+"""First fields of the format `main`; the following ones differ."""
 OLD_FILTER_FROM, OLD_FILTER_TO = 18, 22
-"""Where its filter result may stand, behind the client's own text."""
+"""First and last position of the filter result in that format, after the client's own text."""
 TOKENS_MAX = 64
-"""No format has so many fields before those that are read."""
+"""Maximum number of fields that are split; no format has more before the used ones."""
 
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
@@ -104,7 +104,7 @@ _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _decode(raw: bytes) -> Fields:
-    """Texts alone, nearly always; of others those that are numbers, as some shippers make them."""
+    """Decode the fields of a row; some shippers convert texts to numbers, which are converted back."""
     try:
         return _decode_texts(raw)
     except msgspec.ValidationError:
@@ -122,9 +122,9 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _uncarried_row(raw: bytes) -> Fields | None:
-    """A row in JSON as it nearly always is, and fast; None where `carried` has to look at the line.
+    """Decode a JSON row without a carrier (the fast path); None if the line must be passed to `carried`.
 
-    In ASCII nothing is to be replaced.
+    Such a row is ASCII, so no character is replaced.
     """
     if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii():
         return None
@@ -152,7 +152,7 @@ def _read(line: Carried) -> Parsed:
     tokens = [found[0] for found in islice(_TOKEN.finditer(text), TOKENS_MAX)]
     by_order = _in_order(tokens)
     if by_order is None:
-        # Of a web server's order nothing is known but that a client asked it for one of its own pages.
+        # A row in a web server's order is only a request for one of the server's own pages.
         if _PLAIN_REQUEST.search(text):
             return Ignored("", at, "not_proxied")
         raise Unread(Reason.MALFORMED, "the fields stand in none of the orders that are known")
@@ -160,7 +160,7 @@ def _read(line: Carried) -> Parsed:
 
 
 def _row(fields: Fields, line: bytes, proxy: str) -> Parsed:
-    """A row under `#Fields`, in whatever order."""
+    """Parse a row with named fields, in any order."""
     if "c-ip" not in fields:
         raise Unread(Reason.INCOMPLETE, "no c-ip")
     at = _time(fields)
@@ -177,7 +177,7 @@ def _row(fields: Fields, line: bytes, proxy: str) -> Parsed:
 
 
 def _ciscos(fields: Fields, at: Micros, line: bytes, proxy: str) -> Parsed:
-    """A row of a WSA: who served it stands where ProxySG has itself."""
+    """Parse a row of Cisco's WSA, where `s-ip` is the server's address."""
     code, _, answered = fields.get("x-resultcode-httpstatus", "").partition("/")
     code, answered = code or fields.get("sc-result-code", ""), answered or fields.get("sc-http-status", "")
     if not ABSOLUTE.match(fields["cs-url"]):
@@ -209,13 +209,13 @@ def _time(fields: Fields) -> Micros:
     raise Unread(Reason.INCOMPLETE, "no time: neither date and time nor timestamp, gmttime or localtime")
 
 
-@lru_cache(maxsize=8_192)  # what raises is not kept, and what does not is short
+@lru_cache(maxsize=8_192)  # errors are not cached, and valid texts are short
 def _moment(date: str, time: str) -> Micros:
     return parse_micros(f"{date}T{time}Z")
 
 
 def _with_parts(fields: Fields, url: str) -> Fields:
-    """Return a row with `cs-uri-scheme` and so on, from its URL."""
+    """Return the row with `cs-uri-scheme` and the other parts of its URL."""
     scheme, _, rest = url.partition("://")
     _, slash, path = rest.partition("/")
     host, port_given = destination(fields.get("cs-method", ""), url)
@@ -229,7 +229,7 @@ def _with_parts(fields: Fields, url: str) -> Fields:
 
 
 def _in_order(tokens: list[str]) -> Fields | None:
-    """Fields by name, in the order of the main format or of the one for SSL; None where it is neither."""
+    """Return the fields by name if they have the order of the main format or of the one for SSL; otherwise None."""
     for place in FILTER_PLACES:
         if len(tokens) > place + 12 and tokens[place] in FILTER_RESULTS:
             for form, status_at in ((MAIN, place + 3), (SSL, place + 2)):
@@ -240,7 +240,7 @@ def _in_order(tokens: list[str]) -> Fields | None:
 
 
 def _old_main(tokens: list[str]) -> Fields | None:
-    """Fields by name in the order of the format `main`; None where it is another."""
+    """Return the fields by name if they have the order of the format `main`; otherwise None."""
     fields = dict(zip(OLD_MAIN, tokens, strict=False))
     numbers = (fields["sc-status"], fields["sc-bytes"], fields["cs-bytes"])
     if not all(map(str.isdigit, numbers)) or not _ACTION.fullmatch(fields["s-action"]):
@@ -269,7 +269,7 @@ def _unquoted(value: str) -> str:
 
 
 def _between_bars(line: Carried) -> Parsed:
-    """QRadar's format; a client's words, which may hold bars, come late and are not believed."""
+    """Parse QRadar's format. Text from the client may contain `|` and comes late, so no used field is read after it."""
     fields: Fields = {}
     for pair in line.text.split("|", PAIRS_MAX)[:PAIRS_MAX]:
         name, equals, value = pair.partition("=")
@@ -328,7 +328,7 @@ def _logged(fields: Fields, at: Micros, line: bytes, proxy: str, decided: ProxyD
         answer,
         decision,
         client_port=port(fields.get("c-port", ""), "c-port"),
-        # The proxy's own address adds little: one that was masked is left out.
+        # The proxy's own address matters little: a masked one is ignored.
         proxy_ip=maybe_address(fields.get("s-ip", "")),
         proxy_port=_often(fields.get("s-port", ""), "s-port"),
         asked=(name, number),
@@ -339,11 +339,13 @@ def _logged(fields: Fields, at: Micros, line: bytes, proxy: str, decided: ProxyD
     )
 
 
-_often = lru_cache(maxsize=1_024)(port)  # few at the remote side; what raises is not kept, and what does not is short
+_often = lru_cache(maxsize=1_024)(
+    port
+)  # the remote side has few ports; errors are not cached, and valid texts are short
 
 
 def _target(fields: Fields, method: str, scheme: str, host: str, number: int) -> str:
-    """Put together again from the parts that the log has; the query with its question mark, as it has it."""
+    """Compose the target from the parts in the log; the query includes its question mark."""
     if method == "CONNECT" or not scheme:
         return f"{host}:{number}" if number else host
     written = "" if number in (0, PORTS.get(scheme)) else f":{number}"
@@ -351,24 +353,24 @@ def _target(fields: Fields, method: str, scheme: str, host: str, number: int) ->
 
 
 def _given(fields: Fields, name: str) -> str:
-    """Without a dash, for what is taken as it stands; numbers, addresses and hosts are none when they are one."""
+    """Return a field, "" for a dash. For fields that are used as text; numbers, addresses and hosts are validated anyway."""
     value = fields.get(name, "")
     return value if value != "-" else ""
 
 
 def _upstream(fields: Fields, host: str, action: str, decision: ProxyDecision) -> str:
-    """The supplier's address where it is the host that was asked for, and not another proxy, and was needed at all."""
+    """Return the supplier's address if it is the requested host's; "" if it is another proxy's or was not needed."""
     supplier = fields.get("s-supplier-name", "")
     if not supplier or not host or decision is not ProxyDecision.SERVED or "_HIT" in action:
         return ""
-    # A name of any length would be remembered, and one that is longer than a host's is none.
+    # A longer name would fill the cache, and cannot be a host name.
     if supplier != host and (len(supplier) > HOST_LENGTH_MAX or canonical_host(supplier) != host):
         return ""
     return maybe_address(fields.get("s-supplier-ip", ""))
 
 
 def decide(action: str, result: str, exception: str, answer: int | None) -> ProxyDecision:
-    """By filter result, action and exception."""
+    """Return the decision by filter result, action and exception."""
     if exception and exception.startswith(SIGN_IN_EXCEPTIONS):
         return ProxyDecision.SIGN_IN
     if result == "DENIED" or "DENIED" in action:
@@ -381,7 +383,10 @@ def decide(action: str, result: str, exception: str, answer: int | None) -> Prox
 
 
 def claims(raw: bytes) -> bool:
-    """Directives, the vendor's orders, actions and tags, a web server's dated lines with a plain request, `c-ip` beside `cs-`."""
+    """Return whether a line is a directive or row of ProxySG, by the vendor's orders, actions and tags.
+
+    Also claimed are dated lines of a web server with a plain request, and `c-ip` with `cs-` fields.
+    """
     line = carried_again(raw)
     text = line.text
     if _TIMES.match(text):

@@ -36,7 +36,8 @@ from schemas.parsers.common.quoting import QUOTED
 from schemas.parsers.common.rejects import Unread
 
 REFUSING = ("BLOCK", "DROP", "REDIRECT")
-"""Decisions after which the client did not get what it asked for; DECRYPT, PASSTHRU, MONITOR, ALLOW and so on went through."""
+"""Policy decisions with which the client did not get what it requested. With DECRYPT, PASSTHRU, MONITOR, ALLOW and so on it did.
+"""
 
 _LINE = re.compile(
     r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d{1,18}(?:\.\d{1,9})?) (\S++ )?(\S{1,64}) "
@@ -45,7 +46,7 @@ _LINE = re.compile(
     r"([A-Z][A-Z_]{1,128}?)(?:_?\d{0,9})((?:-\S*+)?)(?: |$)"
 )
 _ENDS = re.compile(r'(?:"[^"]*+"|\S++) (\d{1,5}) (\S++) (\d{1,5})(?: |$)')
-"""Forwarded-for, the client's port, the server's name and port."""
+"""Forwarded-for, the client's port, the server's name and port at the end of a line."""
 _TAG = re.compile(
     r"(?:ALLOW|BLOCK|CONTINUE|DECRYPT|DEFAULT|DROP|MONITOR|NO|OTHER|PASSTHRU|REDIRECT|SAAS|TIME|WARN|YOUTUBE)(?:_|$)"
 )
@@ -65,14 +66,14 @@ def parse(line: Carried) -> Parsed:
         return _monitor(line)
     when, elapsed, referrer, who, code, answered, size, method, target, user, peer, between, tag, _ = found.groups()
     at, client, answer = epoch(when), address(who, "client"), status(answered)
-    if method == "TCP_CONNECT":  # of a transparent redirection; the target is the address that was connected to
+    if method == "TCP_CONNECT":  # transparent redirection: the target is the address of the server
         method = "CONNECT"
     asked = destination(method, target)
     kind = ignored_kind(method, target)
     if kind:
         return Ignored(client, at, kind)
     client_port = 0
-    if referrer is not None:  # the server's name, something else, user, type
+    if referrer is not None:  # the fields after it: the server's name, another one, user, type
         user, peer = between.split(" ", 1)[0], ""
         ends = _ENDS.match(line.text, found.end())
         if ends is not None and (ends[2].lower(), int(ends[3])) == asked:
@@ -100,7 +101,7 @@ def parse(line: Carried) -> Parsed:
 
 
 def decide(code: str, tag: str, answer: int | None) -> ProxyDecision:
-    """By the result code and the policy's decision."""
+    """Return the decision by the result code and the policy's decision tag."""
     if "DENIED" in code or tag.startswith(REFUSING):
         return ProxyDecision.DENIED
     if answer is None or answer in GATEWAY_FAILED or (code == "NONE" and answer >= 400):
@@ -109,7 +110,7 @@ def decide(code: str, tag: str, answer: int | None) -> ProxyDecision:
 
 
 def _monitor(line: Carried) -> Parsed:
-    """Read a line of the appliance's other logs. That of a blocked connection names the client, not the request."""
+    """Parse a line of the appliance's other logs. A line about a blocked connection names the client, but no request."""
     found = _MONITOR.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "no access line with a policy's decision, nor one of another log")
@@ -127,7 +128,7 @@ def _monitor(line: Carried) -> Parsed:
 
 
 def claims(raw: bytes) -> bool:
-    """Squid's fields with a policy's decision behind them, and the appliance's other logs."""
+    """Return whether a line has squid's fields followed by a policy decision, or is of another log of the appliance."""
     text = carried_again(raw).text
     found = _LINE.match(text)
     return bool(found is not None and found[14] and _TAG.match(found[13])) or _MONITOR.match(text) is not None

@@ -41,9 +41,9 @@ from schemas.parsers.common.rejects import FAULTS, Unread, reject_of
 from schemas.parsers.common.syslog_dates import DatedHeaders
 
 NULLS = frozenset({"", "-", "None", "NA", "N/A", "none", "Unknown"})
-NO_SERVER = frozenset({"0.0.0.0", "::"})  # what the feed has for a blocked request
+NO_SERVER = frozenset({"0.0.0.0", "::"})  # the feed's value for a blocked request
 ZONE_MAX: Micros = 14 * 3_600 * MICROS
-"""`epochtime` further away than any zone is of another time than the date: the date counts."""
+"""Largest difference between date and `epochtime` that a zone can explain. If it is larger, the date is used."""
 PORTS = {
     "HTTP": 80,
     "HTTPS": 443,
@@ -61,14 +61,14 @@ OTHER_LOGS = tuple(
     f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
 )
 PAIRS_CHARS_MAX = 262_144
-"""Pairs are read so far: URL, referrer and user agent take at most 64 KiB each."""
+"""Number of characters in which pairs are searched: URL, referrer and user agent have at most 64 KiB each."""
 SERVICE = "ZscalerNSS"
-"""How NSS calls itself in syslog in messages about itself."""
+"""Syslog tag of messages of NSS about itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
-"""Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
+"""Products in CEF and LEEF; the feeds of firewall, DNS and so on have other ones."""
 
 TABLE_ROWS = frozenset(("Zscaler", product) for product in PRODUCTS)
-"""Of Azure's table `CommonSecurityLog`."""
+"""Vendor and product in Azure's table `CommonSecurityLog`."""
 
 OTHER_NAMES = {
     "ClientIP": ("cintip", "cltintip", "cip", "cltip", "src"),
@@ -84,15 +84,15 @@ OTHER_NAMES = {
     "url": ("eurl", "request"),
     "user": ("login", "suser", "usrName"),
 }
-"""What else a feed calls a field: by its own name, in CEF, in LEEF. The client's address inside of its site comes first."""
+"""Other names of a field: the feed's own, those of CEF and of LEEF. The client's address inside its site comes first."""
 HOSTS = ("ehost", "host", "dhost", "hostname")
-"""The destination's name, where the feed has no URL."""
+"""Fields with the destination's name, if the feed has no URL."""
 IN_ORDER = (
     *("time", "user", "protocol", "url", "action", "", "", "requestsize", "responsesize", "", "clienttranstime"),
     *("",) * 10,
     *("ClientIP", "serverip", "requestmethod", "status"),
 )
-"""The first fields of the feed that the vendor sets up, CSV without names."""
+"""The first fields of the vendor's default feed, which is CSV without names."""
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
 _CSV = re.compile(r'"?[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \d{4}"?,')
@@ -100,7 +100,7 @@ _DAY = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """What is read. In JSON, numbers may be written as such, and any other value but text counts as missing."""
+    """The used fields. In JSON a number may be a number or a string; a value of any other type counts as missing."""
 
     ClientIP: Any = ""
     action: Any = ""
@@ -120,18 +120,18 @@ class _Fields(msgspec.Struct, gc=False):
 
 class _Json(_Fields, gc=False):
     event: _Fields | str | int | float | bool | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
-    """Where Cloud NSS puts it all; elsewhere there is no such member."""
+    """Object in which Cloud NSS nests the fields; other feeds have no such member."""
     message: Any = ""
-    """Of a shipper that carries the line."""
+    """Member of a shipper's object with the line."""
     SyslogMessage: Any = ""
     RawData: Any = ""
-    """Of Azure's tables, likewise."""
+    """Column of Azure's tables with the line."""
     sourcetype: Any = ""
 
 
 KEYS = frozenset(_Fields.__struct_fields__)
 _NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Fields.__struct_fields__)
-"""Of each field, ours first."""
+"""All names of each field, the first one of Splunk's feed."""
 _PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*+)")
 _DECODE = msgspec.json.Decoder(_Json).decode
 
@@ -189,7 +189,7 @@ def _of_format(found: Formatted) -> tuple[str, _Fields]:
     if found.vendor != "Zscaler" or found.product not in PRODUCTS:
         raise Unread(Reason.MALFORMED, "not of Zscaler's web log")
     fields = found.fields
-    if found.product == "NSS":  # LEEF's `cat` is the action, CEF's the category
+    if found.product == "NSS":  # `cat` is the action in LEEF, the category in CEF
         fields["action"] = fields.get("cat", "")
     ours = _in_our_words(fields)
     return _text(ours.datetime), ours
@@ -207,7 +207,7 @@ def _in_order(text: str) -> tuple[str, _Fields]:
 
 
 def _in_our_words(fields: Mapping[str, Any]) -> _Fields:
-    """With the names of the feed for Splunk."""
+    """Return the fields under the names of the feed for Splunk."""
     ours = _Fields(*[_first(fields, names) for names in _NAMES])
     if not _text(ours.url):
         ours.url = _decoded(_text(fields.get("b64url"))) or _first(fields, HOSTS)
@@ -215,7 +215,7 @@ def _in_our_words(fields: Mapping[str, Any]) -> _Fields:
 
 
 def _first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first of these values that is not empty."""
+    """Return the first of the named values that is not empty."""
     for name in names:
         value = fields.get(name)
         if value is not None and _text(value):
@@ -264,11 +264,11 @@ def _logged(when: str, fields: _Fields, line: bytes, proxy: str, carried_at: Mic
 def _text(value: Any) -> str:
     if value.__class__ is str:
         return value if value not in NULLS else ""
-    return str(value) if value.__class__ is int else ""  # a truth value is of another class
+    return str(value) if value.__class__ is int else ""  # excludes bool, whose class is another
 
 
 def _pairs(text: str) -> tuple[str, _Fields]:
-    if "=" in text.partition("\t")[0]:  # no date before the pairs
+    if "=" in text.partition("\t")[0]:  # there is no date before the pairs
         text = "\t" + text
     fields: dict[str, str] = {}
     for key, value in _PAIR.findall(text[:PAIRS_CHARS_MAX]):
@@ -306,7 +306,11 @@ def _date(text: str) -> Micros:
 
 
 def claims(raw: bytes) -> bool:
-    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
+    """Return whether a line has one of the feed's formats.
+
+    They are: tab-separated pairs with NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's
+    rows.
+    """
     line = carried_again(raw)
     text = line.text
     if text[:1] == "{":

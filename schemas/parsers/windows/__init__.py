@@ -1,1 +1,1 @@
-"""Windows events: what every shipper's way of writing them is reduced to. The dialect `winlog` reads them."""
+"""Parsers of Windows events, from any shipper (dialect `winlog`), and of Microsoft Defender's tables (dialect `mde`)."""

@@ -1,4 +1,4 @@
-"""Values of Sysmon's events that were moved to the Elastic Common Schema, by Winlogbeat's module or Elastic's pipelines."""
+"""Values of Sysmon events that Winlogbeat's module or Elastic's pipelines moved to fields of the Elastic Common Schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ECS = msgspec.json.Decoder(_Ecs)
 
 
 def ecs_values(raw: bytes) -> SysmonConnection:
-    """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
+    """Return the values of a connection from the fields of the schema; `UtcTime` is in `@timestamp`. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
     return SysmonConnection(
         ProcessGuid=ecs.process.entity_id,
@@ -42,7 +42,7 @@ def ecs_values(raw: bytes) -> SysmonConnection:
 
 
 def ecs_process(raw: bytes) -> SysmonProcess:
-    """A process that was moved to the Elastic Common Schema, likewise. Raises msgspec's errors."""
+    """Return the values of a process from the fields of the schema. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
     process = ecs.process
     parent, hashes = process.parent or ProcessPart(), process.hash or Hashes()

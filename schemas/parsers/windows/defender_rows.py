@@ -22,12 +22,12 @@ from schemas.parsers.common.rejects import UNREADABLE
 from schemas.parsers.common.values import Scalar, device_name
 
 ROWS_MAX = 10_000
-"""Rows in one envelope: an Event Hub's message of 1 MB holds some 600."""
+"""Maximum number of rows in one envelope; an Event Hub message of 1 MB has about 600."""
 TABLE_PREFIX = "AdvancedHunting-"
 
 
 class Head(msgspec.Struct, gc=False):
-    """Which device a row is of, and when."""
+    """Device and time of a row."""
 
     DeviceName: str | None = None
     DeviceId: str | None = None
@@ -36,17 +36,17 @@ class Head(msgspec.Struct, gc=False):
 
     @property
     def device(self) -> str:
-        """The device's name in lower case, as Windows events have it; its id where it has none."""
+        """The device's name in lower case, as in Windows events; its id if it has no name."""
         return device_name(self.DeviceName) or device_name(self.DeviceId)
 
     @property
     def time(self) -> str:
-        """When it happened; an envelope's `time` is when it was published, up to minutes later."""
+        """Time of the event; the envelope's `time` is the time of publishing, up to minutes later."""
         return self.Timestamp or self.TimeGenerated or ""
 
 
 class Row(Head, gc=False):
-    """The columns that we use of DeviceNetworkEvents and DeviceEvents."""
+    """The used columns of DeviceNetworkEvents and DeviceEvents."""
 
     ActionType: str | None = None
     ReportId: Scalar = None
@@ -71,10 +71,10 @@ class Row(Head, gc=False):
     InitiatingProcessSHA256: str | None = None
     InitiatingProcessMD5: str | None = None
     table: str = msgspec.field(default="", name="Type")
-    """The table's name; "" if the row does not name it."""
+    """Name of the table; "" if the row does not contain it."""
 
     def additional(self) -> Additional:
-        """What `AdditionalFields` holds. Raises msgspec's errors."""
+        """Decode `AdditionalFields`. Raises msgspec's errors."""
         written = bytes(self.AdditionalFields)
         if written.startswith(b'"'):
             written = _TEXT.decode(written).encode("utf-8", "replace")
@@ -82,7 +82,10 @@ class Row(Head, gc=False):
 
 
 class Additional(msgspec.Struct, gc=False):
-    """What we use of `AdditionalFields`: first an inspected connection's, then a verdict's. Numbers are often strings."""
+    """The used members of `AdditionalFields`: first those of an inspected connection, then those of a verdict.
+
+    Many numbers are strings.
+    """
 
     direction: Scalar = None
     method: Scalar = None
@@ -132,14 +135,14 @@ _ADDITIONAL = msgspec.json.Decoder(Additional)
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
 _SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:\s*+\[')
-"""Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster."""
+"""Beginning of an envelope with several rows, also inside a string; the pattern starts with a letter, which `re` finds fast."""
 _IN_MARKS = (b"AdvancedHunting-", b"Type")
 _MARKS = (b'"AdvancedHunting-', b'"ActionType', b'"Type')
-"""One of these is in each row. `_IN_MARKS`, without quotes, takes less time to refuse a run of quotes."""
+"""Texts of which one is in every row. `_IN_MARKS`, without quotes, is faster to search in a line with many quotes."""
 
 
 def read(raw: bytes) -> Row:
-    """The row of a line. Raises one of UNREADABLE."""
+    """Decode the row of a line. Raises one of UNREADABLE."""
     line = _LINE.decode(raw)
     row = line.properties
     if row is None:
@@ -150,7 +153,7 @@ def read(raw: bytes) -> Row:
 
 
 def read_head(raw: bytes) -> Head:
-    """The row's device and time alone. Raises one of UNREADABLE."""
+    """Decode only the row's device and time. Raises one of UNREADABLE."""
     line = _HEAD.decode(raw)
     if line.properties is not None:
         return line.properties
@@ -159,7 +162,11 @@ def read_head(raw: bytes) -> Head:
 
 
 def claims(raw: bytes) -> bool:
-    """Advanced hunting's category around a row; a bare row by device, time and action or table; several by the first one."""
+    """Return whether a line is a row of Defender's tables.
+
+    It has the category of advanced hunting in an envelope; or device, time and action or table; of several rows the first is
+    checked.
+    """
     return _claims(raw, DEPTH_MAX)
 
 
@@ -182,7 +189,7 @@ def _claims(raw: bytes, deeper: int) -> bool:
 
 
 def split(raw: bytes) -> list[bytes]:
-    """The rows of an envelope or a list; any other line is one row."""
+    """Split an envelope or list into its rows; any other line is returned as one row."""
     if raw.startswith(b"["):
         lists = elements(raw)
         return [row for one in lists for row in _several(one, DEPTH_MAX) or [one]] or [raw]
@@ -190,7 +197,7 @@ def split(raw: bytes) -> list[bytes]:
 
 
 def _several(raw: bytes, deeper: int) -> list[bytes]:
-    """The rows of an envelope that holds several, wherever it lies; [] of anything else."""
+    """Return the rows of an envelope that contains several, at any depth; an empty list for anything else."""
     if not (b"records" in raw or b"esults" in raw) or _SEVERAL.search(raw) is None:
         return []
     try:
@@ -204,5 +211,5 @@ def _several(raw: bytes, deeper: int) -> list[bytes]:
 
 
 def _carried(raw: bytes) -> bytes:
-    """The row that lies in somebody's envelope; b"" where none does."""
+    """Return the row in an envelope of a shipper; b"" if there is none."""
     return next((row for row in within(raw) if _claims(row, DEPTH_MAX - 1)), b"")

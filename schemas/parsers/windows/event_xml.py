@@ -1,7 +1,7 @@
-"""Event XML, read by looking for the few things that Windows writes, always in the same way.
+"""Parsing of Windows event XML by searching for its few elements, which Windows always writes in the same way.
 
-There is no XML parser here, so nothing expands, nothing is fetched, and a line costs a tenth. A document type or a section
-of raw text (`<!DOCTYPE`, `<![CDATA[`) is never part of an event and is refused.
+There is no XML parser, so no entity is expanded and nothing is fetched, and a line takes a tenth of the time. A document type or
+CDATA section (`<!DOCTYPE`, `<![CDATA[`) is never part of an event and is refused.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _QUOTES = ('"', "'")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
 VALUE_CHARS_MAX = 16_384
-"""A longer value is cut before its references are resolved: events keep 1,024 characters, written in ten each at most."""
+"""Length to which a value is cut before its references are resolved: events keep 1,024 characters, each of at most ten as
+written."""
 VALUES_MAX = 4_096
-"""Values of an event that are read; no provider of Windows has more than some hundred."""
+"""Maximum number of values of an event that are read; no provider of Windows has more than a few hundred."""
 KIND_CHARS_MAX = 512
-"""What stands before the time is remembered up to this length: it names the kind of event, and longer ones are
-seldom."""
+"""Longest text before the time that is cached; it identifies the kind of event, and longer ones are rare."""
 EVENTS_MAX = 10_000
-"""A line of more events is not taken apart: no event is so short, and so many rejects would hold up all others."""
+"""Maximum number of events in a line that is split; a longer line would produce very many rejects."""
 
 
 class Head(msgspec.Struct, gc=False):
-    """What stands in `System`, and the whole event."""
+    """The values of the element `System`, and the whole event."""
 
     author: str
-    """The provider; the channel where none is named."""
+    """The provider; the channel if there is none."""
     event_id: str
     computer: str
     time: str
@@ -47,14 +47,14 @@ class Head(msgspec.Struct, gc=False):
 
 
 def head(raw: bytes) -> Head:
-    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises Unread."""
+    """Parse the only event of a line with any text around it; syslog may have cut off its end. Raises Unread."""
     begin = raw.find(_BEGIN)
     while begin >= 0 and raw[begin + len(_BEGIN) : begin + len(_BEGIN) + 1] not in _AFTER_NAME:
         begin = raw.find(_BEGIN, begin + 1)
     system_end = raw.find(_SYSTEM_END, begin)
     if begin < 0 or system_end < 0:
         raise Unread(Reason.MALFORMED, "no <Event> with a whole <System>")
-    if raw.rfind(_SYSTEM_BEGIN, system_end) >= 0:  # from the end it is found out in half the time
+    if raw.rfind(_SYSTEM_BEGIN, system_end) >= 0:  # searching from the end takes half the time
         raise Unread(Reason.MALFORMED, "more than one <Event> in the line; each needs a line of its own")
     end = raw.rfind(_END)
     event = raw[begin : end + len(_END)] if end > system_end else raw[begin:]
@@ -74,7 +74,7 @@ def head(raw: bytes) -> Head:
 
 @lru_cache(maxsize=512)
 def _kind(before: str) -> tuple[str, str]:
-    """Provider and number, where they are whole in what stands before the time: all events of a kind begin alike."""
+    """Return provider and number from the text before the time, which is the same for all events of a kind."""
     name_begin = before.find(_PROVIDER) + len(_PROVIDER)
     is_whole = before.find(before[name_begin : name_begin + 1], name_begin + 1) > 0
     return (_attribute(before, _PROVIDER), _number(before)) if is_whole else ("", "")
@@ -86,7 +86,7 @@ def _number(system: str) -> str:
 
 
 def apart(raw: bytes) -> list[bytes]:
-    """The events of a line, each with what stands around it: put together again they are the line."""
+    """Split a line into its events, each with the text around it; the parts joined are the line."""
     end = raw.find(_END)
     if end < 0 or raw.find(_BEGIN, end) < 0 or raw.count(_END) > EVENTS_MAX:
         return [raw]
@@ -103,16 +103,16 @@ def apart(raw: bytes) -> list[bytes]:
 
 
 def data_of(names: tuple[str, ...] = ()) -> re.Pattern[str]:
-    """Return a pattern for the values of these names, by default all.
+    """Return a pattern for the values with these names, by default for all values.
 
-    Other values are passed over faster than they are read.
+    The pattern skips other values faster than it would read them.
     """
     name = "|".join(map(re.escape, names)) or "[^\"'<>]*"
     return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*+)</")
 
 
 def scan(event: bytes, data: re.Pattern[str]) -> dict[str, str]:
-    """The values of an event, or of its `EventData` alone, that `data_of` was made for."""
+    """Return the values of an event, or of its `EventData`, that match the pattern of `data_of`."""
     written = event.decode("utf-8", "replace")
     if "&" not in written:
         return dict(data.findall(written))

@@ -1,8 +1,8 @@
 """Rows of Microsoft Defender for Endpoint as its streaming export writes them (`schemas.parsers.windows.defender_rows`).
 
-DeviceNetworkEvents gives connections with their process, and the requests and TLS names of inspected ones; DeviceEvents the
-verdicts of network protection and SmartScreen. Rows come minutes late, out of order, and some twice: `Timestamp` is the
-event's own time, and with device, `ReportId` and `ActionType` its identity. Inbound connections are those of another machine.
+DeviceNetworkEvents contains connections with their process, and the requests and TLS names of inspected connections. DeviceEvents
+contains the verdicts of network protection and SmartScreen. Rows arrive minutes late, out of order, and some twice. `Timestamp`
+is the time of the event; with device, `ReportId` and `ActionType` it identifies the row. Inbound connections are ignored.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SENSOR = Sensor("mde", SensorKind.ENDPOINT, (ConnectionOpened, HttpExchange, Tls
 
 REPORT_ID_MAX = 2**63
 NEVER = "1970"
-"""Unknown times are also written as the year 1 or 1601."""
+"""Beginning of an unknown time, which is also written as the year 1 or 1601."""
 REMEMBERED_BYTES_MAX = 4_096
-"""A process makes many connections: that of a row so long is remembered."""
+"""Longest row in bytes whose process is cached, as a process has many connections."""
 _TEXTS: Callable[[Row], tuple[str | None, ...]] = attrgetter(
     *(
         f"InitiatingProcess{name}"
@@ -48,7 +48,7 @@ _TEXTS: Callable[[Row], tuple[str | None, ...]] = attrgetter(
         )
     )
 )
-"""Columns of the initiating process that are texts."""
+"""Text columns of the initiating process."""
 NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
 KINDS = {
     "ConnectionAcknowledged": "network_acknowledged",
@@ -63,7 +63,7 @@ KINDS = {
     "NtlmAuthenticationInspected": "network_ntlm",
     **{f"{name}ConnectionInspected": f"network_{name.lower()}" for name in ("Dns", "Ftp", "Icmp", "Smtp", "Ssh")},
 }
-"""Network rows that hold nothing for us and are counted by name; all others of a table count as `other`."""
+"""Network rows that are not used and are counted by name; all others of a table are counted as `other`."""
 VERDICTS = {
     "ExploitGuardNetworkProtectionBlocked": Action.BLOCKED,
     "ExploitGuardNetworkProtectionAudited": Action.AUDITED,
@@ -72,7 +72,7 @@ VERDICTS = {
     "SmartScreenUrlWarning": Action.WARNED,
     "SmartScreenUserOverride": Action.BYPASSED,
 }
-"""A row of DeviceEvents that is one of these is a verdict."""
+"""`ActionType` of rows of DeviceEvents that are verdicts."""
 
 
 def parse(raw: bytes) -> Parsed:
@@ -99,7 +99,7 @@ def _at(row: Row) -> Micros:
 
 
 def _flow(row: Row) -> Flow | str:
-    """The ends of a TCP connection, or why there are none."""
+    """Return the flow of a TCP connection, or the kind under which the row is ignored."""
     protocol = row.Protocol
     if protocol and protocol != "Tcp" and not protocol.lower().startswith("tcp"):
         return "network_not_tcp"
@@ -111,7 +111,7 @@ def _flow(row: Row) -> Flow | str:
 
 
 def _connection(row: Row, action: str, is_short: bool) -> Parsed:
-    """Read a connection that the device made. One without process was seen on the wire: its own row has the outcome."""
+    """Parse a connection of the device. A row without process comes from network inspection: another row has the outcome."""
     flow = _flow(row)
     if isinstance(flow, str):
         return _ignored(row, flow)
@@ -168,9 +168,9 @@ def _tls(row: Row, action: str, _: bool) -> Parsed:
 
 
 def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
-    """Read a verdict on the initiating process's request.
+    """Parse a verdict on the initiating process's request.
 
-    Other process columns, and mostly the addresses, are of other processes.
+    The other process columns, and usually the addresses, belong to other processes.
     """
     details = row.additional()
     url, port = row.RemoteUrl or text(details.Uri), 0
@@ -204,9 +204,9 @@ def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
 
 
 def _process(row: Row, is_short: bool) -> Process:
-    """The initiating process; its PID 0 is Defender's word for none."""
+    """Return the initiating process; Defender writes PID 0 for an unknown one."""
     parent_pid = row.InitiatingProcessParentId
-    # True and 1.0 are the same key as 1, but no PID.
+    # True and 1.0 equal 1 as cache keys, but are not a PID.
     is_plain = is_short and (parent_pid.__class__ is int or parent_pid is None)
     return (_remembered_process if is_plain else _process_of)(
         maybe_number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
@@ -247,11 +247,10 @@ HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
     "SslConnectionInspected": _tls,
     **dict.fromkeys(VERDICTS, _verdict),
 }
-"""The rows that are for us, by `ActionType`. The last argument is whether the row is short enough to remember its
-process."""
+"""Handlers of the used rows, by `ActionType`. Their last argument is whether the row is short enough to cache its process."""
 
 
-# When the event happened, not when the export wrote it: other sensors' lines are put in order with it.
+# The time of the event and not of the export: it is the order in which lines of several sensors are merged.
 written_at = otherwise(0)(lambda raw: parse_micros(read_head(raw).time))
 device_of = otherwise("")(lambda raw: read_head(raw).device)
 

@@ -1,6 +1,6 @@
-"""Windows events in plain text: Snare's columns, NXLog's structured data of RFC 5424, the lines of Splunk's forwarder.
+"""Windows events in plain text: Snare's columns, NXLog's structured data (RFC 5424), and the text of Splunk's forwarder.
 
-The last one is several lines, so it is met in envelopes only (`_raw`, `event`).
+Splunk's text has several lines, so it occurs only in envelopes (`_raw`, `event`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from schemas.parsers.windows.event_xml import VALUES_MAX
 _SNARE = b"MSWinEventLog"
 _SNARE_COLUMN = re.compile(r"\t|#011")
 _SNARE_COLUMNS = 13
-"""From criticality to the text; a number of its own may follow."""
+"""Number of columns from criticality to the text; a number of Snare's may follow."""
 _SNARE_TIME = "%a %b %d %H:%M:%S %Y %z"
-"""Snare's own has no zone."""
+"""Format of the time in Snare's lines, with a zone added, as they have none."""
 _NXLOG = b"[NXLOG@14506 "
 _NXLOG_LINE = re.compile(
     r"<\d{1,3}>\d{1,2} (\S{1,40}) (\S{1,255}) (\S{1,48}) \S{1,128} \S{1,32} "
@@ -30,12 +30,12 @@ _SPLUNK_TIME = "%m/%d/%Y %I:%M:%S %p %z"
 
 
 def is_line(raw: bytes) -> bool:
-    """Whether a line is one of these."""
+    """Return whether a line has one of these formats."""
     return _SNARE in raw or _NXLOG in raw or _SPLUNK in raw
 
 
 def flat(raw: bytes) -> dict[str, Any]:
-    """The event as NXLog writes it in JSON, its text as `Message`; {} where it is none after all."""
+    """Convert an event to the form of NXLog's JSON, with its text as `Message`; {} if it is not an event."""
     text = raw.decode("utf-8", "replace")
     if _SNARE in raw:
         return _snare(text)

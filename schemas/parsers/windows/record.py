@@ -1,6 +1,6 @@
-"""One Windows event, from any shipper: who wrote it, its number, the computer, the time, and its named values.
+"""A Windows event in the common form of all shippers: source, number, computer, time, and named values.
 
-Most events of a Windows machine are not for us, so the values stay bytes until they are needed.
+Most events of a Windows machine are not used, so the values stay bytes until they are needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.parsers.common.values import Scalar, device_name
 from schemas.parsers.windows.event_xml import data_of, scan
 
 Source = Literal["sysmon", "security", "defender", "other"]
-"""Who writes the events that we know."""
+"""Sources of events that are known."""
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -25,7 +25,7 @@ SOURCES: dict[str, Source] = {
     "linux-sysmon": "sysmon",
     "microsoft-windows-security-auditing": "security",
     "microsoft-windows-windows defender": "defender",
-    # Channels, for shippers that leave the provider out.
+    # Names of channels, for shippers that omit the provider.
     "microsoft-windows-sysmon/operational": "sysmon",
     "linux-sysmon/operational": "sysmon",
     "security": "security",
@@ -34,7 +34,7 @@ SOURCES: dict[str, Source] = {
 
 
 class SysmonConnection(msgspec.Struct, gc=False):
-    """Values of Sysmon 3."""
+    """Values of Sysmon event 3."""
 
     UtcTime: Scalar = None
     ProcessGuid: Scalar = None
@@ -50,7 +50,7 @@ class SysmonConnection(msgspec.Struct, gc=False):
 
 
 class SysmonProcess(msgspec.Struct, gc=False):
-    """Values of Sysmon 1 and 5."""
+    """Values of Sysmon events 1 and 5."""
 
     UtcTime: Scalar = None
     ProcessGuid: Scalar = None
@@ -64,7 +64,7 @@ class SysmonProcess(msgspec.Struct, gc=False):
 
 
 class FilteredConnection(msgspec.Struct, gc=False):
-    """Values of the Windows Filtering Platform's 5156 and 5157; the last two are a shipper's, beside them."""
+    """Values of events 5156 and 5157 of the Windows Filtering Platform; the last two are added by shippers."""
 
     ProcessID: Scalar = None
     ProcessId: Scalar = None
@@ -80,7 +80,7 @@ class FilteredConnection(msgspec.Struct, gc=False):
 
 
 class Shown(msgspec.Struct, gc=False):
-    """What Event Viewer shows of an event, where a shipper sends it."""
+    """Text of an event as Event Viewer shows it, if a shipper sends it."""
 
     Message: Any = None
 
@@ -94,12 +94,12 @@ _UTC_TIME = {
     b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
     b"<": re.compile(rb"UtcTime[\"']>([^<]{19,40})<"),
 }
-"""Sysmon's own time, by the first byte of the values. No other value can look like that, as quotes or angle brackets are escaped
-there."""
+"""Sysmon's own time, by the first byte of the values (JSON or XML). Quotes and angle brackets are escaped in other values, so
+none of them can match."""
 
 
 class Record(msgspec.Struct, gc=False):
-    """One event. `data` holds its values: a JSON object, or XML."""
+    """An event; `data` contains its values as a JSON object or XML."""
 
     source: Source
     event_id: int
@@ -107,35 +107,35 @@ class Record(msgspec.Struct, gc=False):
     logged: str
     data: bytes
     ecs: bytes = b""
-    """The whole line where values may have been moved to fields of the Elastic Common Schema."""
+    """The whole line, if values may have been moved to fields of the Elastic Common Schema."""
     beside: msgspec.Struct | None = None
-    """What was decoded with the line: all values that any kind of event has, where they are in it and not in an object."""
+    """All values that any kind of event has, already decoded, if they are members of the line and not of an object in it."""
 
     @property
     def device(self) -> str:
-        """The computer's name in lower case: case is not significant on Windows, and shippers differ in it."""
+        """The computer's name in lower case, as Windows ignores case and shippers differ in it."""
         return device_name(self.computer)
 
     @property
     def at(self) -> Micros:
-        """When it happened. Of Sysmon's events only `UtcTime` is to be trusted: some shippers write local time with a Z."""
+        """Time of the event. For Sysmon it is `UtcTime`: some shippers write local time with a Z in other fields."""
         return parse_micros((self.source == "sysmon" and _utc_time(self.data)) or self.logged)
 
     def values(self, kind: type[Kind]) -> Kind:
-        """The values of a kind of event. Raises msgspec.MsgspecError."""
+        """Decode the values of this kind of event. Raises msgspec.MsgspecError."""
         if self.beside is not None:
-            return self.beside  # type: ignore[return-value]  # it has the fields of each kind
+            return self.beside  # type: ignore[return-value]  # it has the fields of every kind
         if self.data.startswith(b"{"):
-            return _DECODERS[kind].decode(self.data)  # type: ignore[return-value]  # each decodes its own
+            return _DECODERS[kind].decode(self.data)  # type: ignore[return-value]  # the decoder of this kind
         return msgspec.convert(scan(self.data, _DATA[kind]), kind)
 
     def all_values(self) -> dict[str, Any]:
-        """Whatever values it has. Raises msgspec.MsgspecError."""
+        """Decode all values. Raises msgspec.MsgspecError."""
         return _ALL.decode(self.data) if self.data.startswith(b"{") else dict(scan(self.data, _ALL_DATA))
 
 
 def source_of(author: str) -> Source:
-    """Who wrote an event: its provider, else its channel, as a collector may put everything into one channel."""
+    """Return the source of an event by its provider, or by its channel if there is no provider."""
     return SOURCES.get(author.lower(), "other")
 
 

@@ -48,7 +48,7 @@ from schemas.parsers.windows.shown_text import values_of
 EVENT_ID_MAX = 65_535
 QUARTER_HOUR = 15 * 60 * 1_000_000
 ZONE_QUARTERS_MAX = 14 * 4
-"""No time zone is further from UTC than 14 hours."""
+"""Largest difference between a zone and UTC, in quarters of an hour (14 hours)."""
 
 
 class _Winlog(msgspec.Struct, gc=False):
@@ -104,7 +104,7 @@ class _WazuhData(msgspec.Struct, gc=False):
 
 
 class _Names(msgspec.Struct, gc=False):
-    """Fields that show the shape, and who wrote the event."""
+    """Fields that show the shipper's format, and the source of the event."""
 
     winlog: _Winlog | None = None
     Event: _Event | str | None = None
@@ -126,25 +126,25 @@ class _Names(msgspec.Struct, gc=False):
 
     @property
     def wazuh(self) -> _Win | None:
-        """Wazuh's event, as its agent sends it or as its manager keeps it. Raises msgspec's errors."""
+        """Return Wazuh's event, as its agent sends or its manager stores it. Raises msgspec's errors."""
         if self.win is not None or not bytes(self.data).startswith(b"{"):
             return self.win
         return _WAZUH_DATA.decode(self.data).win
 
     @property
     def in_snake_case(self) -> bool:
-        """It has a number and an author as Winlogbeat 6, Vector and Promtail name them."""
+        """Whether number and source have the names of Winlogbeat 6, Vector and Promtail."""
         return self.event_id is not None and bool(
             self.source_name or self.log_name or self.provider_name or self.channel
         )
 
     @property
     def author(self) -> str:
-        """The provider, as shippers that write the number as `EventID` name him."""
+        """The provider, under the names of shippers that write the number as `EventID`."""
         return self.SourceName or self.Provider or self.ProviderName or self.EventSourceName
 
     def is_identified(self) -> bool | None:
-        """Return whether number and author stand where the shape has them; None if it is no shape. Raises msgspec's errors."""
+        """Return whether the format has number and source; None if the format is unknown. Raises msgspec's errors."""
         if self.winlog is not None:
             return self.winlog.event_id is not None and bool(self.winlog.provider_name or self.winlog.channel)
         if isinstance(self.Event, _Event):
@@ -181,7 +181,7 @@ class _Line(_Names, gc=False):
     RenderedDescription: Any = None
 
 
-_WithValues: type[_Line] = msgspec.defstruct(  # type: ignore[assignment]  # it has this base
+_WithValues: type[_Line] = msgspec.defstruct(  # type: ignore[assignment]  # its base is _Line
     "_WithValues",
     [
         (name, Scalar, None)
@@ -192,7 +192,7 @@ _WithValues: type[_Line] = msgspec.defstruct(  # type: ignore[assignment]  # it 
     bases=(_Line,),
     gc=False,
 )
-"""The same with the values that may stand beside the number: one decoding instead of two."""
+"""The same fields together with the values that may be beside the number, to decode a line only once."""
 _LINE = msgspec.json.Decoder(_Line)
 _WITH_VALUES = msgspec.json.Decoder(_WithValues)
 _NAMES = msgspec.json.Decoder(_Names)
@@ -201,9 +201,9 @@ _INNER = msgspec.json.Decoder(_EventData)
 _TEXT = msgspec.json.Decoder(str)
 _OF_BEATS = b'"@metadata"'
 _OF_BEATS_AT = len('{"@timestamp":"2026-01-01T12:00:00.123Z",')
-"""What Winlogbeat writes second."""
+"""Offset of the second member in a line of Winlogbeat."""
 _IN_MARKS = (b"winlog", b"Event", b"event_id", b"eventID", b"SyslogMessage")
-"""One of these is in each line with one of `_MARKS` or of `_MARKS_WITHIN`."""
+"""Texts of which one is in every line with one of `_MARKS` or `_MARKS_WITHIN`."""
 _MARKS = {
     b"winlog": (b'"winlog"', b'"winlog.event_id"'),
     b'Event"': (b'"Event"',),
@@ -212,19 +212,19 @@ _MARKS = {
     b"EventID": (b'"EventID"', b'"_EventID"'),
     b"eventID": (b'"eventID"',),
 }
-"""One of these is in each of the shapes in JSON: by what is searched first, as it passes runs of quotes faster."""
+"""Texts of which one is in every JSON format, by the text that is searched first because it is faster."""
 _MARKS_WITHIN = (b"winlog", b"event_id", b"eventID", b"EventID", b"EventCode=", b"SyslogMessage")
-"""One of these stands in each carrier of such a shape, or of XML. Plain searches: one pattern takes three times as long."""
+"""Texts of which one is in every envelope with such a format or XML. Separate searches take a third of the time of a pattern."""
 _DOTTED = b'"winlog.event_id"'
 _GELF = b'"_EventID"'
 _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
 _VALUES = re.compile(rb'"(?:UtcTime|SourceAddress|SubjectUserName|Product[ _]?Name)"\s*:')
-"""Where the values stand beside the number one of these is among them."""
+"""Names of which one is present if the values are beside the number."""
 _LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*+\\(?![\\"])')
 
 
 def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
-    """The event of a line, or in so many envelopes. Raises ValueError, of it Unread, and msgspec's errors."""
+    """Return the event of a line, in up to `deeper` envelopes. Raises ValueError (also Unread) and msgspec's errors."""
     if not raw.startswith(b"{"):
         return _read_text(raw, deeper)
     line = _decoded(raw)
@@ -233,7 +233,7 @@ def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
         source = source_of(winlog.provider_name or winlog.channel)
         event_id, data = _event_id(winlog.event_id), bytes(winlog.event_data)
         return Record(source, event_id, winlog.computer_name, line.timestamp, data, raw)
-    if type(line.Event) is _Event:  # isinstance asks the metaclass, which takes its time, of all that is none
+    if type(line.Event) is _Event:  # faster than isinstance for the many values of other types
         return _from_event(line.Event)
     if line.SyslogMessage:
         return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
@@ -248,7 +248,7 @@ def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
 
 
 def _read_text(raw: bytes, deeper: int) -> Record:
-    """The event of a line that does not begin with an object."""
+    """Return the event of a line that does not begin with an object."""
     if _is_xml(raw):
         return _from_xml(raw)
     if is_line(raw) and (values := flat(raw)):
@@ -261,7 +261,7 @@ def _read_text(raw: bytes, deeper: int) -> Record:
 
 
 def _read_carried(raw: bytes, deeper: int) -> Record:
-    """The event of an object that is an envelope, or whose names a shipper spells in another way."""
+    """Return the event in an envelope, or of an object whose names the shipper spells in another way."""
     if deeper and (_GELF in raw or _DOTTED in raw):
         return read(_plainly_named(raw), 0)
     for event in within(raw) if deeper else ():
@@ -271,8 +271,8 @@ def _read_carried(raw: bytes, deeper: int) -> Record:
 
 
 def _decoded(raw: bytes) -> _Line:
-    """What is called like a value and is none, such as an object, may be anything but that of an event of ours."""
-    if raw.startswith(_OF_BEATS, _OF_BEATS_AT):  # beside whose number there are no values
+    """Decode a line. A member with the name of a value but another type is ignored, as it is not of a used event."""
+    if raw.startswith(_OF_BEATS, _OF_BEATS_AT):  # a format without values beside the number
         return _LINE.decode(raw)
     try:
         return _WITH_VALUES.decode(raw)
@@ -281,14 +281,14 @@ def _decoded(raw: bytes) -> _Line:
 
 
 def split(raw: bytes) -> list[bytes]:
-    """The events of a line: several only in Event XML, as Event Viewer exports it, and in a list."""
+    """Split a line into its events; event XML exported by Event Viewer, and a list, may contain several."""
     if raw.startswith(b"{"):
         return [raw]
     return apart(raw) if _is_xml(raw) else elements(raw) or [raw]
 
 
 def claims(raw: bytes) -> bool:
-    """A number and who writes it, where one of the shapes has them."""
+    """Return whether a line has number and source of an event in one of the formats."""
     if raw.startswith(b"["):
         raw = next(iter(elements(raw)), b"") if _may_carry(raw) else b""
     return _claims(raw, DEPTH_MAX)
@@ -316,7 +316,7 @@ def _claims(raw: bytes, deeper: int) -> bool:
 
 
 def _carries(raw: bytes, deeper: int) -> bool:
-    """An event in an envelope."""
+    """Return whether an object is an envelope with an event."""
     if not deeper or not _may_carry(raw):
         return False
     return any(_claims(event, deeper - 1) for event in within(raw))
@@ -357,7 +357,7 @@ def _in_snake_case(line: _Line) -> Record:
 
 
 def _with_values_beside(line: _Line, raw: bytes) -> Record:
-    """The values are in `EventData`, beside the number, or only in the text."""
+    """Return the record of an event whose values are in `EventData`, beside the number, or only in the text."""
     source = source_of(line.author or line.Channel or line.EventLog)
     computer = line.Hostname or line.Computer or line.ComputerName
     data = _object_or_text(line.EventData) if line.EventData else b""
@@ -371,7 +371,7 @@ def _with_values_beside(line: _Line, raw: bytes) -> Record:
 
 
 def _from_wazuh(win: _Win) -> Record:
-    """Its names begin with a small letter, and what is in its values is escaped twice."""
+    """Return the record of Wazuh's event; its names begin with a small letter, and its values are escaped twice."""
     system = win.system
     source = source_of(system.providerName or system.channel)
     given = islice(win.eventdata.items(), VALUES_MAX)
@@ -387,7 +387,7 @@ def _unescaped(value: object) -> object:
 
 
 def _plainly_named(raw: bytes) -> bytes:
-    """A line in GELF without its underscores, or one of dotted names nested. Raises msgspec's errors."""
+    """Return a GELF line without the underscores, or a line of dotted names as nested objects. Raises msgspec's errors."""
     line = dotted(raw)
     if _GELF in raw:
         host = line.get("host")
@@ -398,7 +398,7 @@ def _plainly_named(raw: bytes) -> bytes:
 
 
 def _object_or_text(written: msgspec.Raw) -> bytes:
-    """An object as it is, the text of a string; b"" of anything else."""
+    """Return an object unchanged, or the text of a string; b"" for anything else."""
     if not written:
         return b""
     data = bytes(written)
@@ -414,7 +414,7 @@ def _shown_values(text: object, source: Source) -> bytes:
 
 
 def _event_id(written: object) -> int:
-    if written.__class__ is int and 0 <= written <= EVENT_ID_MAX:  # mostly, and fast
+    if written.__class__ is int and 0 <= written <= EVENT_ID_MAX:  # the most common case
         return written
     if isinstance(written, dict):
         written = written.get("#text")
@@ -430,7 +430,7 @@ def _logged(line: _Line) -> str:
 
 
 def _with_zone(line: _Line) -> str:
-    """NXLog's `EventTime` is local time without a zone. It wrote the same of the moment when it passed the event on."""
+    """Return NXLog's local `EventTime` with its zone, derived from NXLog's UTC time of forwarding."""
     written = line.EventTime
     if not (line.EventReceivedTime and line.timestamp) or written[19:].strip(".0123456789"):
         return written
@@ -440,7 +440,7 @@ def _with_zone(line: _Line) -> str:
 
 @lru_cache(maxsize=256)
 def _zone(quarters: int) -> str:
-    """As ISO 8601 has it; "" where no zone is so far from UTC."""
+    """Return the zone as in ISO 8601; "" if it is too far from UTC."""
     if abs(quarters) > ZONE_QUARTERS_MAX:
         return ""
     hours, quarter = divmod(abs(quarters), 4)

@@ -39,14 +39,17 @@ _LABELS: dict[Source, dict[str, str]] = {
         "New value": "New Value",
     },
 }
-"""The labels of each source, and the names of their values."""
+"""Labels in the text of each source, and the names of their values."""
 _COMMAND_LINE = "CommandLine"
 EVENT_CHARS_MAX = 131_072
-"""A longer text is not read: Windows limits an event to 64 KiB (EVENT_RECORD, Event Tracing for Windows)."""
+"""Longest text that is read: Windows limits an event to 64 KiB (EVENT_RECORD, Event Tracing for Windows)."""
 
 
 def _begins_word(name: str) -> str:
-    """A pattern for a name at the start of a word. Its first letter comes first, so that `re` passes over all other letters."""
+    """Return a pattern for a name at the start of a word.
+
+    It begins with the name's first letter, so that `re` skips others fast.
+    """
     return rf"{name[0]}(?<!\S{name[0]}){name[1:]}"
 
 
@@ -54,7 +57,7 @@ _LABEL = {source: re.compile(rf"({'|'.join(map(_begins_word, names))}):(?!\S)") 
 
 
 def values_of(text: str, source: Source) -> dict[str, str]:
-    """Return the values of a text by their names, {} for a source whose text is unknown or a text that is too long."""
+    """Return the values in a text by name; {} for an unknown source or a text that is too long."""
     labels = _LABELS.get(source)
     if labels is None or len(text) > EVENT_CHARS_MAX:
         return {}
@@ -74,7 +77,7 @@ def values_of(text: str, source: Source) -> dict[str, str]:
 
 
 def _begins_line(text: str, at: int) -> bool:
-    """Whether only blanks stand between the start of a line and this place."""
+    """Return whether only blanks are between the start of the line and this index."""
     while at and text[at - 1] in " \t":
         at -= 1
     return not at or text[at - 1] in "\r\n"

@@ -48,7 +48,7 @@ KNOWN: dict[Source, frozenset[int]] = {
     "security": frozenset({5031, *range(5150, 5160)}),
     "defender": frozenset({1006, 1116, 1117, 1121, 1122, 5007, 5013}),
 }
-"""Events that are counted by their number when they hold nothing for us; all others of a source are `other`."""
+"""Event numbers that are counted separately if they are not used; all others of a source are counted as `other`."""
 INBOUND = frozenset({"%%14592", "inbound"})
 OUTBOUND = frozenset({"%%14593", "outbound"})
 TCP = frozenset({"tcp", "6"})
@@ -56,7 +56,7 @@ MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT
 PROTECTION_SETTING = "enablenetworkprotection"
 HASH_CHARS = {"sha1": 40, "sha256": 64, "md5": 32}
 REMEMBERED_CHARS_MAX = 512
-"""A process makes many connections: one with a path and a user so long is remembered. So are the hashes of its file."""
+"""Longest path and user in characters for which the process, and the hashes of its file, are cached."""
 GUID_CHARS_MAX = 64
 NO_GUID = "00000000-0000-0000-0000-000000000000"
 
@@ -91,7 +91,7 @@ def _sysmon_connection(record: Record) -> Parsed:
         values = ecs_values(record.ecs)
     if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    if values.Initiated != "true":  # as it nearly always is
+    if values.Initiated != "true":  # the most common case
         initiated = needed(values.Initiated, "Initiated").lower()
         if initiated == "false":
             return _ignored(record, "_inbound")
@@ -112,7 +112,7 @@ def _sysmon_connection(record: Record) -> Parsed:
 
 
 def _sysmon_process(record: Record) -> Parsed:
-    """Read Sysmon's record of a process: its beginning, with what it is, or its end."""
+    """Parse Sysmon's record of a process: its start, with all details, or its end."""
     values = record.values(SysmonProcess)
     if values.Image is None and record.ecs:
         values = ecs_process(record.ecs)
@@ -148,7 +148,7 @@ def _sysmon_process(record: Record) -> Parsed:
 
 
 def _plain_guid(written: str) -> str:
-    """Sysmon's name for a process, however a shipper spells it; "" where it has none."""
+    """Return Sysmon's process GUID in one spelling for all shippers; "" if it is missing."""
     return _remembered_guid(written) if len(written) <= GUID_CHARS_MAX else ""
 
 
@@ -159,7 +159,7 @@ def _remembered_guid(written: str) -> str:
 
 
 def _hashes(written: str) -> tuple[str, str, str]:
-    """Return SHA-1, SHA-256 and MD5 of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`, "" for one that Sysmon does not make."""
+    """Return SHA-1, SHA-256 and MD5 from `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`; "" for each that Sysmon does not compute."""
     found = {}
     for one in written.lower().split(",")[:8]:
         name, _, value = one.strip().partition("=")
@@ -172,11 +172,11 @@ _remembered_hashes = lru_cache(maxsize=8_192)(_hashes)
 
 
 def _filtered_connection(record: Record) -> Parsed:
-    """Read an attempt that the Windows Filtering Platform let through or stopped; its outcome is unknown."""
+    """Parse an attempt that the Windows Filtering Platform permitted or blocked; its outcome is unknown."""
     values = record.values(FilteredConnection)
     if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    if values.Direction not in OUTBOUND:  # as it nearly always is
+    if values.Direction not in OUTBOUND:  # the most common case
         direction = needed(values.Direction, "Direction").lower()
         if direction in INBOUND:
             return _ignored(record, "_inbound")
@@ -188,7 +188,7 @@ def _filtered_connection(record: Record) -> Parsed:
         needed(values.DestAddress, "DestAddress"),
         _port(values.DestPort, "DestPort"),
     )
-    # NXLog wrote the event log's own PID as `ProcessID` until it had a name for it, `ExecutionProcessID`.
+    # Older NXLog wrote the event log's PID as `ProcessID`, newer NXLog as `ExecutionProcessID`.
     nxlog_of_old = values.SourceModuleType not in (None, msgspec.UNSET) and values.ExecutionProcessID is None
     pid = text(values.ProcessId) or ("" if nxlog_of_old else text(values.ProcessID)) or _pid_in_message(record)
     process = _process(pid, text(values.Application), "")
@@ -223,7 +223,7 @@ def _verdict(record: Record) -> Parsed:
 
 
 def _setting(record: Record) -> Parsed:
-    """A value that is gone is as if it had never been set: off."""
+    """Parse a change of a setting; a removed value means that the mode is off."""
     values = _named_values(record)
     before, after = (_mode(text(values.get(name))) for name in ("oldvalue", "newvalue"))
     if before is None and after is None:
@@ -236,7 +236,7 @@ def _setting(record: Record) -> Parsed:
 
 
 def _mode(setting: str) -> ProtectionMode | None:
-    r"""The mode in `HKLM\...\EnableNetworkProtection = 0x1`; None of any other setting."""
+    r"""Return the mode in `HKLM\...\EnableNetworkProtection = 0x1`; None for any other setting."""
     name, _, value = setting.rpartition("=")
     if name.rpartition("\\")[2].strip().lower() != PROTECTION_SETTING:
         return None
@@ -247,12 +247,12 @@ def _mode(setting: str) -> ProtectionMode | None:
 
 
 def _named_values(record: Record) -> dict[str, Any]:
-    """Defender's names have spaces, which shippers write as they are, as underscores or not at all."""
+    """Return Defender's values by name. The names have spaces, which shippers keep, remove or replace by underscores."""
     return {name.replace(" ", "").replace("_", "").lower(): value for name, value in record.all_values().items()}
 
 
 def _port(written: object, name: str) -> int:
-    if written.__class__ is str and len(written) <= 5 and written.isdigit():  # nearly always, and fast
+    if written.__class__ is str and len(written) <= 5 and written.isdigit():  # the most common case
         port = int(written)
         if 0 < port <= PORT_MAX:
             return port
@@ -265,7 +265,7 @@ def _port(written: object, name: str) -> int:
 
 
 def _pid_in_message(record: Record) -> str:
-    """Return the PID in the text of an event whose values lack it; "" if there is none."""
+    """Return the PID from the text of an event without values; "" if there is none."""
     if record.beside is None and b"Message" not in record.data:
         return ""
     found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
@@ -273,7 +273,7 @@ def _pid_in_message(record: Record) -> str:
 
 
 def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
-    r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
+    r"""Return a process by its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
     is_short = len(path) + len(user) + len(guid) <= REMEMBERED_CHARS_MAX
     return _remembered_process(pid, path, user, guid) if is_short else _process_of(pid, path, user, guid)
 
@@ -304,7 +304,7 @@ HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
     ("defender", 1126): _verdict,
     ("defender", 5007): _setting,
 }
-"""The events that are for us."""
+"""Handlers of the used events."""
 
 
 _read_once = read_once(read)

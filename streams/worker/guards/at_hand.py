@@ -42,7 +42,7 @@ class AtHand:
             os.close(file)
         number, place = self.look()
         self.last = place if number else None
-        """Where the last process with this file died in the middle of a message, for the registration; None if it did not."""
+        """Place of the message at which the previous process with this file died; None if it did not die in a message."""
         self._fields = memoryview(self._map).cast("q")
         self._begun = 0
         self.line: MutableSequence[int] = self._fields[_LINE:_EXIT_CODE]  # type: ignore[assignment]  # a view has item assignment

@@ -74,7 +74,7 @@ class Deaths:
         try:
             return _decode(place.metadata or "[]")
         except msgspec.MsgspecError as error:
-            log.warning("the register of deaths cannot be read, it begins again", extra={"error": str(error)})
+            log.warning("the record of worker deaths cannot be read, a new one is started", extra={"error": str(error)})
             return []
 
     def _forbidden(self, error: KafkaException, tries: int) -> bool:
@@ -102,5 +102,5 @@ class Deaths:
         return True
 
     def _wait(self, error: KafkaException) -> None:
-        log.warning("the register of deaths does not answer, will retry", extra={"error": str(error)})
+        log.warning("the record of worker deaths cannot be requested, will retry", extra={"error": str(error)})
         time.sleep(PAUSE_SECS)

@@ -31,7 +31,7 @@ class RejectGuard:
         self._counters = counters
         folder = Path(worker.data_dir)
         self._mark = folder.with_name(folder.name + ".stopped-on-rejects")
-        """Exists from a stop for rejects until a later process finds the share of rejects acceptable again."""
+        """Marker file: it exists from a stop because of rejects until a later process finds their share acceptable again."""
         self._marked = self._mark.exists()
         self._rate = RejectRate(
             worker.reject_rate_max,

@@ -77,7 +77,10 @@ class Stall:
         return [partition for partition, since in self._since(everywhere).items() if now - since > self._secs_max]
 
     def standing_since(self, *, everywhere: bool) -> float | None:
-        """Return since when some partition with waiting input has no commit; with `everywhere`, since when none has."""
+        """Return since when a partition with waiting input has had no commit.
+
+        With `everywhere`, since when none of them has had one.
+        """
         since = self._since(everywhere).values()
         return (max if everywhere else min)(since, default=None)
 
@@ -142,7 +145,7 @@ class Watchdog:
         """Check the process every ROUND_SECS until it ends."""
         try:
             self._watch()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, without its watchdog the worker must not go on
+        except BaseException as error:  # noqa: BLE001  # any exception: the worker must not continue without its watchdog
             end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
 
     def _watch(self) -> None:
@@ -173,7 +176,7 @@ class Watchdog:
             stall.forget()  # a restart does not bring the broker back
             pulse.forget()
             if self._answered:
-                log.warning("Kafka does not answer, the worker goes on when it does")
+                log.warning("Kafka does not answer, the worker continues when it does")
             self._answered = False
             self.looks.silent(now)
             return
@@ -207,9 +210,9 @@ class Watchdog:
 
     def _hasten(self, secs: float) -> None:
         if self.stop_asked() and not self.busy() and secs > min(STOP_IDLE_SECS_MAX, self.stop_secs_max):
-            end(Exit.DONE, "stopped; nothing was at hand")
+            end(Exit.DONE, "stopped; no message was in progress")
         if secs > self.stop_secs_max:
             end(Exit.STOP_HANGS, f"the stop did not end within {self.stop_secs_max:.0f} s")
         if secs > STOP_GRACE_SECS and self.stop_asked() and not (self._answered and self.group.progress([0])):
             # An orderly stop would wait for acknowledgements that cannot come. Unacknowledged messages are read again.
-            end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")
+            end(Exit.DONE, "stopped while Kafka did not answer; messages in progress will be read again")

@@ -224,8 +224,8 @@ def test_calls_that_cannot_be(settings: Settings, tmp_path: Path) -> None:
     topic = topic_of(settings)
     for given, options, message in (
         ([f"{place}/{topic}-not"], {}, "create it, or name another one"),
-        ([f"{place}/{topic}", f"auto:{tmp_path}/x"], {}, "add --follow"),
-        ([f"{place}/{topic}"], {"speed": 1.0}, "leave --speed out"),
+        ([f"{place}/{topic}", f"auto:{tmp_path}/x"], {}, "need --follow"),
+        ([f"{place}/{topic}"], {"speed": 1.0}, "--speed does not apply"),
     ):
         with pytest.raises(SourceError, match=message):
             produce(settings, map(parse_source, given), stop=threading.Event(), **options)  # type: ignore[arg-type]  # the table's options

@@ -199,7 +199,7 @@ def test_broker_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFix
             broker.kill()
             wait_until(lambda: not one.feed.is_fresh(LATER_MS), "it knows that it may miss something")
             assert one.titles("evil.example") == ["one"]
-            wait_until(lambda: "what is known stays" in caplog.text, "it is logged")
+            wait_until(lambda: "the known ones stay valid" in caplog.text, "it is logged")
             broker.start()
             put(settings, indicator("evil.example", "two"))
             wait_until(lambda: one.titles("evil.example") == ["two"], "the change")

@@ -47,7 +47,7 @@ def input_flows(settings: Settings, line: str = "row", messages: int = 8, every_
 def goes_on(settings: Settings) -> None:
     """Wait until new rows arrive in every partition."""
     before = committed(settings)
-    wait_until(lambda: all(committed(settings)[p] > before[p] + 3 for p in before), "the worker goes on")
+    wait_until(lambda: all(committed(settings)[p] > before[p] + 3 for p in before), "the worker continues")
 
 
 def begins_to_recover(worker: WorkerProcess) -> None:

@@ -346,7 +346,7 @@ def test_command_line(settings_for: SettingsMaker, tmp_path: Path, capsys: pytes
     assert run(["--config", str(file), "rejects", "--replay", "--device", "DEV"]) == 0
     output = capsys.readouterr()
     assert output.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
-    assert "nothing is remembered" in output.err
+    assert "the position is not stored" in output.err
     assert run(["--config", str(file), "rejects", "--replay", "--format", "jsonl"]) == 0
     done = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {(one["Reason"], one["Done"], one["Count"]) for one in done} == {
@@ -396,7 +396,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["ExampleDetail"] == "a port of -1"
     assert run(["--config", str(file), "rejects", "--device", "absent"]) == 0
     there = "there are some of dialects: no dialect, sockets, suricata; of devices: "
-    assert f"no such rejects; {there}" in capsys.readouterr().err
+    assert f"no rejects match; {there}" in capsys.readouterr().err
 
 
 def _encoded(headers: Headers) -> dict[str, bytes | None]:

@@ -84,7 +84,7 @@ def test_without_rules_sockets_are_destroyed_at_sight() -> None:
 
     assert (outcome["inline"], outcome["error"], outcome["got"]) == (False, ABORTED, 3)
     assert (first["action"], first["how"]) == ("blocked", "socket_destroyed")
-    assert "not inline: sockets of listed requests are destroyed at sight" in outcome["output"]
+    assert "inline blocking is not available: sockets of listed requests are destroyed" in outcome["output"]
     # The answer to an earlier request of the connection is one; of a connection that is no more nothing is known.
     assert [(one["action"], one["why"], "how" in one) for one in (second, gone)] == [
         ("audited", "answer_received", False),

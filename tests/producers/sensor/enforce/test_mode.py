@@ -60,7 +60,7 @@ def test_a_host_that_cannot_block_reports_audit(
 
     assert modes(lines) == [("audit", "")]
     (record,) = caplog.records
-    assert record.message == "listed requests cannot be blocked, they are marked only"
+    assert record.message == "listed requests cannot be blocked, they are only reported"
     assert vars(record)["not_inline"] == "nf_tables: Operation not permitted"
     assert vars(record)["not_destroyed"] == "the kernel is built without INET_DIAG_DESTROY"
 
@@ -104,7 +104,7 @@ def test_a_mode_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "mode").write_text("blok")
 
     with (
-        pytest.raises(SensorError, match="'blok' is none of block, audit, off"),
+        pytest.raises(SensorError, match="'blok' is not one of block, audit, off"),
         enforced([], mode_file=tmp_path / "mode"),
     ):
         raise AssertionError("it must not begin")
