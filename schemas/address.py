@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Network, IPv6Network
 
 from publicsuffixlist import PublicSuffixList
 
-_SUFFIXES = PublicSuffixList()
 _DOCUMENTATION = tuple(
     ipaddress.ip_network(net)
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
@@ -128,7 +127,13 @@ def registrable_domain(host: str) -> str:
     """Return the registrable domain of a host (public suffix plus one label); an IP address is returned unchanged."""
     if is_ip(host):
         return host
-    return str(_SUFFIXES.privatesuffix(host) or host)
+    return str(_suffixes().privatesuffix(host) or host)
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    """Return the list, read at first use, because most commands need none and reading takes longer than other imports."""
+    return PublicSuffixList()
 
 
 @lru_cache(maxsize=65_536)
