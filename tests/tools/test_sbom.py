@@ -11,7 +11,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from unproxy import sbom
+from tools import sbom
 from unproxy.local.servers.jars import digests
 
 
