@@ -98,7 +98,7 @@ rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far u
 	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml again from the code.
-	$(BIN)/python -m unproxy.reference
+	$(BIN)/python -m tools.reference
 
 # Versions stay as they are where pyproject.toml allows it. uv reads them from the file it writes; the other two locks follow the first.
 lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrade, or ARGS="--upgrade-package NAME".
@@ -114,7 +114,7 @@ changelog: $(MADE)  ## Show the changelog's next section, from changelog.d; writ
 	$(BIN)/towncrier build $(or $(ARGS),--draft)
 
 sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars, as CycloneDX; of another environment with ARGS=/its/bin/python.
-	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)
+	$(BIN)/python -m tools.sbom dist/unproxy.cdx.json $(ARGS)
 
 $(MADE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 7))' || { echo >&2 \

@@ -21,7 +21,19 @@ from schemas.topics import INDICATORS, topics
 from tests import words
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("bench", "common", "console", "deploy", "producers", "schemas", "sinks", "streams", "tests", "unproxy")
+ROOMS = (
+    "bench",
+    "common",
+    "console",
+    "deploy",
+    "producers",
+    "schemas",
+    "sinks",
+    "streams",
+    "tests",
+    "tools",
+    "unproxy",
+)
 MODULES_MAX = 20
 CORRELATOR = "streams.correlate.correlator"
 HISTORY = {"CHANGELOG.md", "changelog.d"}
@@ -233,7 +245,7 @@ def test_imports_are_asked_for() -> None:
     borrowed = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in _modules()
-        if path.relative_to(ROOT).parts[0] not in ("tests", "bench")
+        if path.relative_to(ROOT).parts[0] not in ("tests", "bench", "tools")
         for name in {one.partition(".")[0] for one in _imported(ast.parse(path.read_text(encoding="utf-8")))}
         if name not in (*ROOMS, "backports", *sys.stdlib_module_names)
         and name in sources

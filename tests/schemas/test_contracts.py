@@ -29,7 +29,7 @@ from sinks.rejects import reject_row
 from streams.pipeline import Message, Output, Pipeline
 from tests.factories import indicator, listing
 from tests.sample import sample
-from unproxy.reference import CONTRACTS
+from tools.reference import CONTRACTS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data/golden"
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"

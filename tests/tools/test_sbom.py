@@ -13,7 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # it ships no types
 
-from unproxy import sbom
+from tools import sbom
 from unproxy.local.servers.jars import digests
 
 _CHARACTER = r"(?:[\w.~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"

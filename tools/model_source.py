@@ -1,4 +1,4 @@
-"""Makes the source of the generated pydantic models: a class for each contract. `unproxy.reference` writes the files."""
+"""Makes the source of the generated pydantic models: a class for each contract. `tools.reference` writes the files."""
 
 from __future__ import annotations
 

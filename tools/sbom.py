@@ -1,6 +1,6 @@
 """`make sbom`: a CycloneDX bill of materials of an environment's Python packages and of Kafka's jars with their digests.
 
-    python -m unproxy.sbom FILE [PYTHON]
+    python -m tools.sbom FILE [PYTHON]
 
 describes the environment of the interpreter PYTHON, by default of the current one. cyclonedx-bom lists the packages;
 this module adds the jars.

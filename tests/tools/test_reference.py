@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unproxy.reference import pages, stale
+from tools.reference import pages, stale
 
 
 def test_pages_are_fresh() -> None:
