@@ -68,7 +68,7 @@ def messages(count: int, rows_each: int = 5) -> list[bytes]:
     return [b"\n".join(row(n * rows_each + i) for i in range(rows_each)) for n in range(count)]
 
 
-def until(fact: Callable[[], bool], secs_max: float = 40.0) -> None:
+def until(fact: Callable[[], bool], secs_max: float = 120.0) -> None:
     """Wait for a fact."""
     deadline = time.monotonic() + secs_max
     pause = threading.Event()
