@@ -72,6 +72,8 @@ class Aggregates:
             value = aggregate.make(arguments, node.span, condition)
         first = arguments[0].name if arguments else ""
         name = f"{aggregate.prefix}_{first}" if aggregate.prefix else first
+        if aggregate.make in (_percentile, _weighted_percentile):
+            name = percentile_name(first, arguments[-1].constant)
         return replace(value, aggregate=True, name=name, path=None)
 
 
@@ -211,10 +213,23 @@ def _deviation(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
     return make
 
 
+def _covariance(function: str) -> Callable[[Sequence[Value], Span, str], Value]:
+    def make(arguments: Sequence[Value], span: Span, condition: str) -> Value:
+        numbers = ", ".join(_number(argument, span).sql for argument in arguments)
+        return Value(f"ifNotFinite(ifNull({_call(function, numbers, condition)}, 0), 0)", Type.REAL, False)
+
+    return make
+
+
 def _percentile(arguments: Sequence[Value], span: Span, condition: str) -> Value:
     value, share = arguments
     assert isinstance(share.constant, int | float) or _rank(share.constant, span)
     return percentile_of(value, float(str(share.constant)), condition, span)
+
+
+def percentile_name(value: str, share: object) -> str:
+    """Return the name of the column of a percentile, such as `percentile_x_95`."""
+    return f"percentile_{value}_{share:g}".replace(".", "_") if isinstance(share, int | float) else ""
 
 
 def percentile_of(value: Value, share: float, condition: str, span: Span) -> Value:
@@ -308,9 +323,14 @@ KNOWN: dict[str, Aggregate] = {
     "stdev": Aggregate(_deviation("stddevSamp"), "stdev"),
     "stdevif": Aggregate(_deviation("stddevSamp"), "stdevif", conditional=True),
     "stdevp": Aggregate(_deviation("stddevPop"), "stdevp"),
+    "covariance": Aggregate(_covariance("covarSamp"), "covariance", 2, 2),
+    "covariancep": Aggregate(_covariance("covarPop"), "covariancep", 2, 2),
+    "covarianceif": Aggregate(_covariance("covarSamp"), "covarianceif", 2, 2, conditional=True),
+    "covariancepif": Aggregate(_covariance("covarPop"), "covariancepif", 2, 2, conditional=True),
     "variance": Aggregate(_deviation("varSamp"), "variance"),
     "varianceif": Aggregate(_deviation("varSamp"), "varianceif", conditional=True),
     "variancep": Aggregate(_deviation("varPop"), "variancep"),
+    "variancepif": Aggregate(_deviation("varPop"), "variancepif", conditional=True),
     "percentile": Aggregate(_percentile, "percentile", 2, 2),
     "percentiles_array": Aggregate(_percentiles_array, "percentiles", 2, 64),
     "percentilew": Aggregate(_weighted_percentile, "percentile", 3, 3),

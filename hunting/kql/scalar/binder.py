@@ -9,7 +9,7 @@ from typing import Protocol
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.literals import as_json
 from hunting.kql.protocols import Tables
-from hunting.kql.scalar import comparisons, dynamics, functions, numbers, terms
+from hunting.kql.scalar import comparisons, dynamics, functions, numbers, terms, texts
 from hunting.kql.scope import Function, Relation, Scope, near
 from hunting.kql.syntax import (
     Argument,
@@ -171,7 +171,10 @@ class Scalars:
         text = _text(left, node.left.span)
         needle = _text(right, node.right.span)
         if operator == "matches regex":
-            return Value(f"match({text.sql}, {needle.sql})", Type.BOOL, False)
+            try:
+                return Value(f"match({text.sql}, {texts.regex(needle)})", Type.BOOL, False)
+            except KqlError as error:
+                raise KqlError(error.message, node.right.span) from None
         sql = terms.condition(operator.removeprefix("!"), text, needle)
         return Value(f"(NOT {sql})" if operator.startswith("!") else sql, Type.BOOL, False)
 

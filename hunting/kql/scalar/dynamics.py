@@ -351,8 +351,8 @@ FUNCTIONS = {
     "bag_remove_keys": Signature(DYNAMIC, "yy", _without),
     "bag_set_key": Signature(DYNAMIC, "ysa", _with_key),
     "range": Signature(DYNAMIC, "aa?a", _range),
-    "repeat": Signature(DYNAMIC, "al", _repeated),
-    "gettype": Signature(STRING, "a", _type_name),
+    "repeat": Signature(DYNAMIC, "al", _repeated, prefix="repeat"),
+    "gettype": Signature(STRING, "a", _type_name, prefix="type"),
     "extract_json": Signature(STRING, "Sa", _json_path),
     "extractjson": Signature(STRING, "Sa", _json_path),
 }  # fmt: skip

@@ -154,7 +154,7 @@ FUNCTIONS = {
     "sqrt": _real("sqrt"), "exp": _real("exp"), "exp2": _real("exp2"), "exp10": _real("exp10"), "log": _real("log"),
     "log2": _real("log2"), "log10": _real("log10"), "sin": _real("sin"), "cos": _real("cos"), "tan": _real("tan"),
     "asin": _real("asin"), "acos": _real("acos"), "atan": _real("atan"),
-    "radians": _real("radians"), "degrees": _real("degrees"),
+    "radians": Signature(REAL, "n", "radians({0})"), "degrees": Signature(REAL, "n", "degrees({0})"),
     "gamma": _real("tgamma"), "loggamma": _real("lgamma"), "erf": _real("erf"), "erfc": _real("erfc"),
     "cot": Signature(REAL, "n", "(1 / tan({0}))"),
     "atan2": Signature(REAL, "nn", "atan2({0}, {1})", keeps_name=True),
@@ -172,6 +172,6 @@ FUNCTIONS = {
     "binary_not": Signature(LONG, "l", "bitNot(toInt64({0}))", keeps_name=True),
     "binary_shift_left": _bits("bitShiftLeft(toInt64({0}), {1} % 64)"),
     "binary_shift_right": _bits("bitShiftRight(toInt64({0}), {1} % 64)"),
-    "bitset_count_ones": Signature(LONG, "l", "toInt64(bitCount(toInt64({0})))"),
+    "bitset_count_ones": Signature(LONG, "l", "toInt64(bitCount(toInt64({0})))", keeps_name=True),
     "format_bytes": Signature(Type.STRING, "n?lS", _bytes, keeps_name=True),
 }  # fmt: skip

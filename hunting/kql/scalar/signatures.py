@@ -30,6 +30,8 @@ class Signature:
     sql: str | Callable[[Sequence[Value]], str]
     keeps_name: bool = False
     nullable: bool = False
+    prefix: str = ""
+    """What begins the name of a column of it, before that of the first argument: `strlen_x`."""
 
     def call(self, arguments: Sequence[Value], spans: Sequence[Span], span: Span, name: str) -> Value:
         """Return the call. Raises KqlError for a wrong number or type of arguments."""
@@ -44,9 +46,9 @@ class Signature:
         if nullable and result in NEVER_NULL:
             sql, nullable = f"ifNull({sql}, '')", False
         aggregate = any(argument.aggregate for argument in arguments)
-        return Value(
-            sql, result, nullable, name=arguments[0].name if self.keeps_name and arguments else "", aggregate=aggregate
-        )
+        first = arguments[0].name if arguments else ""
+        column = f"{self.prefix}_{first}" if self.prefix else (first if self.keeps_name else "")
+        return Value(sql, result, nullable, name=column, aggregate=aggregate)
 
     def _letters(self, count: int, span: Span, name: str) -> list[str]:
         required = self.parameters.replace("*", "").partition("?")[0]

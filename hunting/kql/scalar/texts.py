@@ -85,10 +85,9 @@ def _index_of(values: Sequence[Value]) -> str:
 
 
 def _count_of(values: Sequence[Value]) -> str:
-    regex = len(values) > 2 and str(values[2].constant) == "regex"
     text, needle = texts(values[:2])
-    if regex:
-        return f"toInt64(countMatches({text}, {needle}))"
+    if len(values) > 2 and str(values[2].constant) == "regex":
+        return f"toInt64(countMatches({text}, {regex(values[1])}))"
     # Matches of a text may overlap, those of a regular expression do not.
     return (
         f"toInt64(arrayCount(i -> substringUTF8({text}, i + 1, lengthUTF8({needle})) = {needle},"
@@ -115,12 +114,29 @@ def _replace_strings(values: Sequence[Value]) -> str:
     return f"arrayStringConcat(arrayMap((p, f) -> concat(p, transform(f, {old}, {new})), {parts}, {found}))"
 
 
-def _groups(pattern: Value) -> int | None:
-    """Return the number of groups of a constant regular expression, None where it cannot be counted."""
+def regex(pattern: Value) -> str:
+    """Return SQL of a regular expression. In KQL `.` matches no line break unless the pattern has the flag s.
+
+    Raises KqlError for what RE2 does not have. Source: learn.microsoft.com/kusto/query/regex.
+    """
+    if not isinstance(pattern.constant, str):
+        return f"concat('(?-s)', {pattern.sql})"
+    if unknown := re.search(r"\(\?(?:<?[=!]|>)", pattern.constant):
+        raise KqlError(f"`{unknown[0]}` is not supported in regular expressions", Span(0, 1))
+    return text_literal(f"(?-s){pattern.constant}") if "." in pattern.constant else pattern.sql
+
+
+def _compiled(pattern: Value) -> re.Pattern[str] | None:
+    """Return a constant regular expression for its groups, None where they cannot be counted."""
     try:
-        return re.compile(re.sub(r"\(\?[a-zA-Z]+\)|\\p\{\w+\}|\\P\{\w+\}", "", str(pattern.constant))).groups
+        return re.compile(re.sub(r"\(\?[a-zA-Z]+\)|\\p\{\w+\}|\\P\{\w+\}", "", str(pattern.constant)))
     except re.error:
         return None
+
+
+def _groups(pattern: Value) -> int | None:
+    found = _compiled(pattern)
+    return None if found is None else found.groups
 
 
 def _replace_regex(values: Sequence[Value]) -> str:
@@ -131,7 +147,7 @@ def _replace_regex(values: Sequence[Value]) -> str:
         groups = _groups(pattern)
         if groups is not None and used and max(used) > groups:
             raise KqlError(f"the replacement names group {max(used)}, the pattern has {groups}", Span(0, 1))
-    return f"replaceRegexpAll({text.sql}, {pattern.sql}, {rewrite.sql})"
+    return f"replaceRegexpAll({text.sql}, {regex(pattern)}, {rewrite.sql})"
 
 
 def _extract(values: Sequence[Value]) -> str:
@@ -140,10 +156,10 @@ def _extract(values: Sequence[Value]) -> str:
     groups = _groups(pattern) if pattern.is_constant else None
     if isinstance(number, int) and groups is not None:
         # ClickHouse refuses a group that the pattern does not have; KQL finds nothing.
-        return f"regexpExtract({text.sql}, {pattern.sql}, {number})" if 0 <= number <= groups else "''"
+        return f"regexpExtract({text.sql}, {regex(pattern)}, {number})" if 0 <= number <= groups else "''"
     if number == 0:
-        return f"regexpExtract({text.sql}, {pattern.sql}, 0)"
-    return f"arrayElement(extractGroups({text.sql}, {pattern.sql}), toInt64({group.sql}))"
+        return f"regexpExtract({text.sql}, {regex(pattern)}, 0)"
+    return f"arrayElement(extractGroups({text.sql}, {regex(pattern)}), toInt64({group.sql}))"
 
 
 def _extract_all(values: Sequence[Value]) -> str:
@@ -152,11 +168,14 @@ def _extract_all(values: Sequence[Value]) -> str:
     count = _groups(pattern) if pattern.is_constant else None
     if count == 0:
         raise KqlError("the pattern has no group in parentheses", Span(0, 1))
-    groups = f"extractAllGroupsVertical({text.sql}, {pattern.sql})"
+    groups = f"extractAllGroupsVertical({text.sql}, {regex(pattern)})"
     if len(values) == 3:
         chosen = values[1].constant
+        compiled = _compiled(pattern)
+        if isinstance(chosen, list) and compiled is not None:
+            chosen = [compiled.groupindex.get(name, name) for name in chosen]
         if not isinstance(chosen, list) or not all(isinstance(number, int) for number in chosen) or not chosen:
-            raise KqlError("expected the numbers of groups, such as dynamic([1, 2])", Span(0, 1))
+            raise KqlError("expected numbers or names of groups, such as dynamic([1, 2])", Span(0, 1))
         if count is not None and not all(0 < number <= count for number in chosen):
             raise KqlError(f"the pattern has {count} groups", Span(0, 1))
         picked = ", ".join(f"arrayElement(g, {number})" for number in chosen)
@@ -303,8 +322,8 @@ def _csv_fields(values: Sequence[Value]) -> str:
 FUNCTIONS = {
     "tolower": Signature(STRING, "s", "lowerUTF8({0})"),
     "toupper": Signature(STRING, "s", "upperUTF8({0})"),
-    "strlen": Signature(LONG, "s", "toInt64(lengthUTF8({0}))"),
-    "string_size": Signature(LONG, "s", "toInt64(length({0}))"),
+    "strlen": Signature(LONG, "s", "toInt64(lengthUTF8({0}))", prefix="strlen"),
+    "string_size": Signature(LONG, "s", "toInt64(length({0}))", prefix="string_size"),
     "strcat": Signature(STRING, "a*", _concatenated),
     "strcat_delim": Signature(STRING, "aa*", _delimited),
     "strrep": Signature(STRING, "al?a", _repeated),

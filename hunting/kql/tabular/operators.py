@@ -16,7 +16,7 @@ from hunting.kql import syntax as s
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Function, Order, Relation, Scope, unused
-from hunting.kql.tabular import arrays, joins, parsing, plugins, series, sources, summaries
+from hunting.kql.tabular import arrays, joins, parsing, plugins, series, sources, summaries, windows
 from hunting.kql.tabular.unions import combined
 from hunting.kql.types import NUMBERS, Type
 from hunting.kql.values import Value, as_column, identifier, text_literal
@@ -42,7 +42,8 @@ def _names(columns: Iterable[Column]) -> str:
 
 
 def _where(translation: Translation, node: s.Where, relation: Relation, scope: Scope) -> Relation:
-    condition = Scalars(translation, scope.over(relation)).predicate(node.predicate)
+    predicate, relation, inner_scope = windows.staged(translation, node.predicate, relation, scope, node.span)
+    condition = Scalars(translation, inner_scope).predicate(predicate)
     if " OVER (" in condition.sql:
         inner = translation.cte(f"SELECT *, {condition.sql} AS __kept FROM {relation.source} AS t", relation, node.span)
         names = _names([*relation.columns, *relation.hidden])
@@ -88,7 +89,8 @@ def extended(
     translation: Translation, values: Sequence[s.Named], relation: Relation, scope: Scope, span: Span
 ) -> Relation:
     """Return the table with more columns; an existing one is replaced in place."""
-    new = _replacing(Scalars(translation, scope.over(relation)), values, relation)
+    values, relation, inner_scope = windows.staged(translation, tuple(values), relation, scope, span)
+    new = _replacing(Scalars(translation, inner_scope), values, relation)
     if any(key.column in new for key in relation.order):
         kept = [(column.name, new.pop(column.name, column.value())) for column in relation.columns]
         return _projected(translation, [*kept, *new.items()], relation, span)
@@ -160,7 +162,8 @@ def _carried(relation: Relation, kept: set[str]) -> tuple[list[tuple[str, Column
 
 
 def _project(translation: Translation, node: s.Project, relation: Relation, scope: Scope) -> Relation:
-    pairs = assigned(Scalars(translation, scope.over(relation)), node.values)
+    values, relation, inner_scope = windows.staged(translation, node.values, relation, scope, node.span)
+    pairs = assigned(Scalars(translation, inner_scope), values)
     return _projected(translation, pairs, relation, node.span)
 
 

@@ -95,8 +95,8 @@ def _pattern(node: s.Parse) -> tuple[str, list[int]]:
             # A text takes as much as it can in regex mode, as the page's examples show, and as little elsewhere.
             greedy = last or (regex and "U" not in node.flags)
             parts.append(f"({_column_pattern(part.type, node, greedy=greedy)})")
-    flags = node.flags if regex else "s"
-    return f"{f'(?{flags})' if flags else ''}^{''.join(parts)}$", numbers
+    flags = (node.flags if "s" in node.flags else f"{node.flags}-s") if regex else "s"
+    return f"(?{flags})^{''.join(parts)}$", numbers
 
 
 def _any(*, lazy: bool, swapped: bool) -> str:

@@ -141,8 +141,8 @@ def _print(translation: Translation, node: s.Print, scope: Scope) -> Relation:
     columns: list[Column] = []
     parts: list[str] = []
     for number, item in enumerate(node.values):
-        name, value = scalars.named(item)
-        name = name or f"print_{number}"
+        value = scalars.bind(item.value)
+        name = item.names[0] if item.names else f"print_{number}"
         columns.append(Column(name, value.type, value.nullable))
         parts.append(f"{as_column(value)} AS {identifier(name)}")
     return translation.cte(f"SELECT {', '.join(parts)}", Relation("", tuple(columns), weight=0), node.span)

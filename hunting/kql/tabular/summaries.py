@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hunting.kql import syntax as s
 from hunting.kql.errors import KqlError, Span
-from hunting.kql.scalar.aggregates import MULTIPLE, ROW_NUMBER, Aggregates, percentile_of
+from hunting.kql.scalar.aggregates import MULTIPLE, ROW_NUMBER, Aggregates, percentile_name, percentile_of
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Order, Relation, Scope, unused
 from hunting.kql.types import NEVER_NULL, Type
@@ -190,9 +190,7 @@ def _percentiles(scalars: Scalars, item: s.Named, node: s.Call, groups: _Groups)
         share = scalars.bind(argument.value).constant
         if not isinstance(share, int | float):
             raise KqlError("expected a constant percentile from 0 to 100", argument.value.span)
-        name = (
-            item.names[number] if number < len(item.names) else f"percentile_{value.name}_{share:g}".replace(".", "_")
-        )
+        name = item.names[number] if number < len(item.names) else percentile_name(value.name, share)
         groups.add(unused(name, groups.taken()), percentile_of(value, float(share), "", node.span))
 
 

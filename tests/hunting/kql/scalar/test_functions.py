@@ -11,7 +11,7 @@ UNSUPPORTED = [
     "zlib_decompress_from_base64_string", "gzip_decompress_from_base64_string", "ipv4_range_to_cidr_list", "parse_ipv6_mask",
     "bin_auto", "treepath", "buildschema", "no_such_function",
 ]  # fmt: skip
-UNSUPPORTED_AGGREGATES = ["hll", "tdigest", "hll_merge", "buildschema", "covariance"]
+UNSUPPORTED_AGGREGATES = ["hll", "tdigest", "hll_merge", "buildschema"]
 WRONG = [
     ("substring()", "takes 2 to 3 arguments, found 0"),
     ("substring('abc')", "takes 2 to 3 arguments, found 1"),
@@ -23,6 +23,8 @@ WRONG = [
     ("strlen(5)", "expected a string, found a long"),
     ("extract('(a)', 1, 5)", "expected a string, found a long"),
     ("extract_all(@'\\d', '12')", "no group in parentheses"),
+    ("extract('(?=a)', 0, 'a')", "`(?=` is not supported in regular expressions"),
+    ("'a' matches regex '(?<!b)a'", "`(?<!` is not supported in regular expressions"),
     ("replace_regex('a', 'a', @'\\1')", "names group 1, the pattern has 0"),
     ("bin(datetime(2024-01-01), 1)", "expected a timespan"),
     ("bin(5, 0)", "must not be 0"),

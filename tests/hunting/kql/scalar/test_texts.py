@@ -36,6 +36,13 @@ PRINTED: dict[str, list[tuple[str, Any]]] = {
         ('extract_all(@"(\\d)", "none")', None),
         ('extract_all(@"(\\w)(\\d)", dynamic([2]), "a1 b2")', ["1", "2"]),
     ],
+    "regex": [
+        (r"'a\nb' matches regex 'a.b'", False),
+        (r"'a\nb' matches regex '(?s)a.b'", True),
+        (r'extract("a=(.*)", 1, "a=1\nb=2")', "1"),
+        (r'extract_all("(a.)", "a\nab")', ["ab"]),
+        (r'replace_regex("a\nb", "a.b", "x")', "a\nb"),
+    ],
     "extract-function": [
         ('extract("x=([0-9.]+)", 1, "hello x=45.6|wo")', "45.6"),
         ('extract("x=([0-9.]+)", 0, "hello x=45.6|wo")', "x=45.6"),

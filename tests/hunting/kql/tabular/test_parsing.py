@@ -20,6 +20,8 @@ ANSWERS = [
     Known("relaxed: only that column is null", PARSE, 'print t = "a=x b=2" | parse kind=relaxed t with "a=" a:long " b=" b:long | project a, b', "a, b", [[None, 2]]),
     Known("regex: texts are greedy", PARSE, 'print t = "name=P, total=27, q" | parse kind=regex t with * "name=" n "," * | project n', "n", [["P, total=27"]]),
     Known("regex: flags U and i", PARSE, 'print t = "name=P, total=27, q" | parse kind=regex flags=Ui t with * "NAME=" n "," * | project n', "n", [["P"]]),
+    Known("regex: a dot is no line break without the flag s", PARSE, 'print t = "a=1\\nb=2" | parse kind=regex t with "a=" x "b=" y | project x, y', "x, y", [["", ""]]),
+    Known("regex: with the flag s it is one", PARSE, 'print t = "a=1\\nb=2" | parse kind=regex flags=s t with "a=" x "b=" y | project x, y', "x, y", [["1\n", "2"]]),
     Known("regex: groups of the pattern do not count", PARSE, f'print t = {LINES} | parse kind=regex t with "(.*?)[a-z]*=" name @", total=\\s*\\d+\\s*.*?number=" number:long ".*?(previous)?lock=" lock ".*?release=" release ", last=" last "\\\\)" | project name, number, lock, release, last', "name, number, lock, release, last", [["P", 23, "A, ", "x", "B"]]),
     Known("simple: signs of regular expressions are plain", PARSE, 'print t = "a(1)[b]*" | parse t with "a(" n:int ")[" x "]*" | project n, x', "n, x", [[1, "b"]]),
     Known("no match gives null and empty", PARSE, 'print t = "q" | parse t with "a=" n:long " " s | project n, s', "n, s", [[None, ""]]),

@@ -18,6 +18,8 @@ ANSWERS = [
     Known("arg_max of no rows is null", "arg-max-aggregation-function", f"{NONE} | summarize arg_max(x, *)", "x, s", [[None, ""]]),
     Known("arg_max of no rows is null for columns that are never null", "arg-max-aggregation-function", "range x from 1 to 0 step 1 | extend y = 5 | summarize arg_max(x, y)", "x, y", [[None, None]]),
     Known("columns are named after the function", PAGE, f"{ROWS} | summarize count(), sum(x), avg(x), dcount(s) by k | where k == 'p'", "k, count_, sum_x, avg_x, dcount_s", [["p", 2, 4, 2, 2]]),
+    Known("a percentile is in the name", "percentiles-aggregation-function", "datatable(x:long)[1, 2] | summarize percentile(x, 50), percentile(x, 99.9), percentilew(x, x, 5)", "percentile_x_50, percentile_x_99_9, percentile_x_5", [[1, 2, 1]]),
+    Known("strlen is in the name", PAGE, f"{ROWS} | summarize max(strlen(s)) by strlen(k)", "strlen_k, max_strlen_s", [[1, 1]]),
     Known("equal names get a number", PAGE, f"{ROWS} | summarize count(), count(), max(x), max(x)", "count_, count_1, max_x, max_x1", [[3, 3, 3, 3]]),
     Known("aggregates in an expression", PAGE, f"{ROWS} | summarize c = count() + 1, max(x) - min(x)", "c, Column1", [[4, 2]]),
     Known("bin keeps the column's name", PAGE, "datatable(x:long)[1, 12, 15, 27] | summarize count() by bin(x, 10)", "x, count_", [[0, 1], [10, 2], [20, 1]]),
