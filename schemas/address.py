@@ -21,6 +21,9 @@ MAPPED_BITS = 96
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """Longest authority whose result is cached. Longer ones, which may have a million characters, would fill the memory."""
+_INSIDE = frozenset(("local", "internal", "intranet", "private", "corp", "home", "lan"))
+"""Top-level names that lead nowhere outside a network: mDNS (RFC 6762 section 3), ICANN's reserved `internal`, and the
+other names that private networks use (RFC 6762 appendix G)."""
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
@@ -168,3 +171,21 @@ def ip_type(ip: str) -> str:
     if address.is_reserved or address.is_unspecified:
         return "Reserved"
     return "Private" if address.is_private else "Reserved"
+
+
+@lru_cache(maxsize=65_536)
+def host_type(host: str) -> str:
+    """Return the type of the address that a host stands for: `ip_type` of an address, of a name what the name implies.
+
+    `localhost` is Loopback (RFC 6761 section 6.3). Names that only a private network can resolve are Private: those without
+    a dot, those below `home.arpa` (RFC 8375), and those below `_INSIDE`. All others are Public. A name that begins with 0x
+    may be an address in hexadecimal, so it is Public, too: nothing outside must look as if it were inside.
+    """
+    if is_ip(host):
+        return ip_type(host)
+    before, _, top = host.rpartition(".")
+    if top == "localhost":
+        return "Loopback"
+    if top in _INSIDE or host == "home.arpa" or host.endswith(".home.arpa"):
+        return "Private"
+    return "Public" if before or not host or host.startswith("0x") else "Private"

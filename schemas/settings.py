@@ -30,6 +30,14 @@ class SettingsError(Exception):
     """Invalid settings; the message names the place, what was expected and what to do."""
 
 
+class LogSettings(Section):
+    """Logs of all commands, on stderr."""
+
+    format: Literal["text", "json"] = Field(
+        "text", description="text: lines for people; json: one JSON object a line (docs/terminal.md)"
+    )
+
+
 class KafkaSettings(Section):
     """Address of Kafka, login, and names of the topics."""
 
@@ -317,6 +325,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     forward: ForwardSettings = ForwardSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

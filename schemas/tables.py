@@ -94,7 +94,9 @@ class NetworkEvent(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     LocalPort: Annotated[int | None, number("The device's port on this connection", "UInt16")]
     Protocol: Annotated[str, text("Transport protocol")]
     LocalIPType: Annotated[str, text("Public, Private, Loopback, LinkLocal, Multicast or Reserved")]
-    RemoteIPType: Annotated[str, text("Type of the remote address; Public for a named destination outside")]
+    RemoteIPType: Annotated[
+        str, text("Type of the remote address; of a destination without one: of its name, Public or Private")
+    ]
     InitiatingProcessFileName: Annotated[str, text("File name of the process that connected")]
     InitiatingProcessId: Annotated[int | None, number("Process ID (PID) of the process that connected", "Int64")]
     ReportId: Annotated[int, number("Number of the row within the device; not a key", "Int64")]

@@ -126,6 +126,10 @@ def _write_no_more() -> None:
 
 
 def _report_error(message: str) -> None:
+    from unproxy import telemetry
+
+    if telemetry.report_error(message):
+        return
     for line in message.split("\n"):
         notify(line)
 

@@ -51,7 +51,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Data folder of `unproxy up`; without it the ClickHouse that the settings name, else .unproxy.",
+        help="Data folder of `unproxy up`; without it the servers that the settings name, else .unproxy.",
     ),
 ]
 RawCsvOption = Annotated[
@@ -72,10 +72,14 @@ class State:
 
     @cached_property
     def settings(self) -> Settings:
-        """The effective settings. Raises SettingsError."""
+        """The effective settings, which logs follow from then on. Raises SettingsError."""
         from schemas.settings_file import load
+        from unproxy import telemetry
 
-        return load(self.config)
+        loaded = load(self.config)
+        if loaded.log.format == "json":
+            telemetry.use_json()
+        return loaded
 
 
 def state_of(context: typer.Context, *, service: bool = False) -> State:

@@ -1,11 +1,19 @@
-"""Logging of all commands: one line per event on stderr, with a constant message and facts as key=value."""
+"""Logging of all commands: one line per event on stderr, with a constant message and facts as key=value.
+
+With the setting `log.format = "json"` each line is a JSON object, also what a library or a crash writes to stderr.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import math
 import sys
 import time
+from collections.abc import Mapping
 from textwrap import indent
+from types import TracebackType
 
 from unproxy.output import printable
 
@@ -26,6 +34,83 @@ class FieldsFormatter(logging.Formatter):
         return f"{line}\n{indent(self.formatException(record.exc_info), '  ')}" if record.exc_info else line
 
 
+class JsonFormatter(logging.Formatter):
+    """Formats a log record as one JSON object: time, level, logger, message, fields, and exception as one string."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line of ASCII."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        made: dict[str, object] = {
+            "time": f"{when}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "fields": {key: value for key, value in vars(record).items() if key not in _STANDARD},
+        }
+        if record.exc_info:
+            made["exception"] = self.formatException(record.exc_info)
+        return json.dumps(_plain(made))
+
+
+def _plain(value: object) -> object:
+    """Return a value as every JSON reader takes it: no lone surrogates, no NaN, whole numbers of 64 bits, no other types."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(_plain(str(key))): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+class _Records(io.TextIOBase):
+    """Takes the place of sys.stderr: what is written past the loggers becomes a record for each line."""
+
+    encoding, errors = "utf-8", "backslashreplace"
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+        self._rest = ""
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Make a record of each complete line."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(None, lines):
+            self._handler.handle(
+                logging.makeLogRecord({"name": "stderr", "levelno": logging.INFO, "levelname": "INFO", "msg": line})
+            )
+        return len(text)
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("unproxy").critical("crashed", exc_info=(kind, error, trace))
+
+
+def use_json() -> None:
+    """Write each record, and whatever else goes to sys.stderr, as one line of JSON."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter())
+        if not isinstance(sys.stderr, _Records):
+            sys.stderr = _Records(handler)
+            sys.excepthook = _crashed
+
+
+def report_error(message: str) -> bool:
+    """Log why a command ends if logs are JSON; return whether they are."""
+    if isinstance(sys.stderr, _Records):
+        logging.getLogger("unproxy").error(message)
+        return True
+    return False
+
+
 def _value(value: object) -> str:
     text = str(value)
     return repr(text) if not text or any(char.isspace() or char == '"' for char in text) else text
@@ -36,6 +121,8 @@ def set_up(*, service: bool, verbose: bool = False) -> None:
 
     With `verbose`, everything is logged (debug).
     """
+    if isinstance(sys.stderr, _Records):
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldsFormatter())
     root = logging.getLogger()

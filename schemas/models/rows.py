@@ -37,7 +37,7 @@ class NetworkEvent(Contract):
     LocalIPType: str
     """Public, Private, Loopback, LinkLocal, Multicast or Reserved"""
     RemoteIPType: str
-    """Type of the remote address; Public for a named destination outside"""
+    """Type of the remote address; of a destination without one: of its name, Public or Private"""
     InitiatingProcessFileName: str
     """File name of the process that connected"""
     InitiatingProcessId: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from schemas.address import ip_type, is_ip, registrable_domain
+from schemas.address import host_type, ip_type, is_ip, registrable_domain
 from schemas.clock import iso_micros
 from schemas.events import Micros, Process
 from schemas.tables import (
@@ -131,7 +131,7 @@ def destination_row(
         route.local_port,  # LocalPort
         "Tcp",  # Protocol
         ip_type(route.local_ip),  # LocalIPType
-        ip_type(literal) if literal else "Public",  # RemoteIPType
+        host_type(host),  # RemoteIPType
         process.name,  # InitiatingProcessFileName
         process.pid,  # InitiatingProcessId
         int(record[:8], 16),  # ReportId

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from schemas import address
 from schemas.address import authority as written
-from schemas.address import canonical_host, canonical_ip, ip_type, is_ip, registrable_domain, split_authority, split_url
+from schemas.address import (
+    canonical_host,
+    canonical_ip,
+    host_type,
+    ip_type,
+    is_ip,
+    registrable_domain,
+    split_authority,
+    split_url,
+)
 from schemas.events import flow_of
 
 
@@ -172,6 +181,36 @@ def test_registrable_domain(host: str, domain: str) -> None:
 def test_ip_type(ip: str, kind: str) -> None:
     """The words of Defender's column; documentation addresses stand for public ones."""
     assert ip_type(ip) == kind
+
+
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [
+        ("www.example.com", "Public"),
+        ("203.0.113.9", "Public"),
+        ("10.1.2.3", "Private"),
+        ("fd00::1", "Private"),
+        ("127.0.0.1", "Loopback"),
+        ("localhost", "Loopback"),
+        ("app.localhost", "Loopback"),
+        ("intranet", "Private"),
+        ("printer.local", "Private"),
+        ("db.eu.internal", "Private"),
+        ("nas.lan", "Private"),
+        ("router.home.arpa", "Private"),
+        ("home.arpa", "Private"),
+        ("wiki.corp", "Private"),
+        ("local.example.com", "Public"),
+        ("athome.arpa", "Public"),
+        ("notlocal", "Private"),
+        ("evil.notlocal", "Public"),
+        ("0x08080808", "Public"),
+        ("", "Public"),
+    ],
+)
+def test_host_type(host: str, kind: str) -> None:
+    """Private only where the name cannot be one of the Internet: a hunt for public destinations misses none."""
+    assert host_type(host) == kind
 
 
 @pytest.mark.parametrize(

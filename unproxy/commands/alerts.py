@@ -90,11 +90,11 @@ def alerts(
 
 def _follow(state: State, data: Path | None, wanted: Wanted, form: Form, *, from_start: bool) -> None:
     """Write each change of an alert until Ctrl-C."""
-    from unproxy.local.connect import kafka_settings
+    from unproxy.local.connect import services
     from unproxy.query.alerts import followed, line
 
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
-    settings = kafka_settings(state, data)
+    settings = services(state, data).settings
     with stop_asked() as stop:
         for alert in followed(settings, wanted, from_start, notify):
             if alert is not None:

@@ -6,19 +6,24 @@ from typing import Annotated
 
 import typer
 
-from unproxy.options import state_of
+from unproxy.options import DataOption, state_of
 from unproxy.output import printable
 
 
 def check(
     context: typer.Context,
     dump: Annotated[bool, typer.Option("--dump", help="Only show the effective settings, as TOML.")] = False,
+    data: DataOption = None,
 ) -> None:
     """Check settings, Kafka, ClickHouse, topics, tables.
 
-    Prints one line per check; if the check found a problem, with the remedy. The exit code is 1 if there is a problem.
+    Prints one line per check; if the check found a problem, with the remedy. The first line names what is checked: the
+    servers of a running `unproxy up`, or those of the settings. The exit code is 1 if there is a problem.
     """
-    settings = state_of(context).settings
+    from unproxy.local.connect import services
+
+    found = services(state_of(context), data)
+    settings = found.settings
     if dump:
         from schemas import settings_file
 
@@ -26,6 +31,7 @@ def check(
         return
     from unproxy.ops.check import everything
 
+    typer.echo(f"ok     {printable(found.in_words())}")
     wrong = 0
     for finding in everything(settings):
         typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {printable(finding.what)}")

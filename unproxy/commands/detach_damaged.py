@@ -31,14 +31,14 @@ def detach_damaged(
     from Kafka. Rows that are still stored are not duplicated.
     """
     from schemas.topics import TABLE_OF_TOPIC
-    from unproxy.local.connect import kafka_settings
+    from unproxy.local.connect import services
     from unproxy.ops.damage import damaged, detach, forget_inserts
     from unproxy.query.client import of_settings
 
     known = list(TABLE_OF_TOPIC.values())
     if strange := [name for name in table or () if name not in known]:
         raise typer.BadParameter(f'"{strange[0]}" is not one of {", ".join(known)}', param_hint="--table")
-    settings = kafka_settings(state_of(context), data)
+    settings = services(state_of(context), data).settings
     client = of_settings(settings)
     client.ping()
     parts: list[Part] = []

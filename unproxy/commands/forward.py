@@ -24,10 +24,11 @@ def forward(
     consumer group for each receiver.
     """
     from sinks.forward.run import run, try_out
+    from unproxy.local.connect import services
     from unproxy.wiring import until_signal
 
     if not test:
-        raise typer.Exit(until_signal(state_of(context, service=True).settings, run))
+        raise typer.Exit(until_signal(services(state_of(context, service=True)).settings, run))
     target, reply = try_out(state_of(context).settings.forward, time.time())
     result = {"target": target, "answer": reply.answer, "reply": reply.text, "body": reply.body}
     typer.echo(json.dumps(result))

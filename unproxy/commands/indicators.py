@@ -177,10 +177,10 @@ def import_(
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
     """Yield the topic `indicators` of the selected Kafka; Ctrl-C within the context ends the command."""
     from unproxy.indicators.topic import Board
-    from unproxy.local.connect import kafka_settings
+    from unproxy.local.connect import services
     from unproxy.timeouts import Stopped
 
-    board = Board(kafka_settings(state_of(context), data))
+    board = Board(services(state_of(context), data).settings)
     with stop_asked() as board.wait.stop:
         try:
             yield board

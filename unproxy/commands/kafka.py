@@ -22,8 +22,9 @@ def topics(
     Shows the required partitions and settings of each topic. `unproxy check` compares them with the cluster.
     """
     import schemas.topics
+    from unproxy.local.connect import services
 
-    settings = state_of(context).settings
+    settings = services(state_of(context)).settings
     if not create:
         for topic in schemas.topics.topics(settings):
             typer.echo(f"{topic.name}  {topic.partitions} partitions  {topic.about}")
@@ -58,8 +59,9 @@ def acls(
     Existing rights are kept; no right is removed.
     """
     from unproxy.kafka.acls import command, roles, rules
+    from unproxy.local.connect import services
 
-    settings = state_of(context).settings
+    settings = services(state_of(context)).settings
     if principal and not role:
         raise Fixable("--principal: needs --role, as one principal has one role")
     if principal and not (all(principal.partition(":")) and principal.isprintable()):

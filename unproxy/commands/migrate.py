@@ -22,9 +22,10 @@ def migrate(
     """
     from sinks.migrate import broken_views, lost_tables, pending, recreate_tables
     from unproxy import wiring
+    from unproxy.local.connect import services
     from unproxy.wiring import on_tables
 
-    settings = state_of(context).settings
+    settings = services(state_of(context)).settings
     missing = on_tables(settings, lost_tables)
     if missing and not lost:
         raise Fixable(

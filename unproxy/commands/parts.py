@@ -12,7 +12,9 @@ def worker(context: typer.Context) -> None:
 
     It reads sensor lines from Kafka and publishes rows and alerts to Kafka. Any number of workers may run.
     """
-    settings = state_of(context, service=True).settings
+    from unproxy.local.connect import services
+
+    settings = services(state_of(context, service=True)).settings
     from streams.worker.app import run
 
     run(settings)
@@ -23,7 +25,9 @@ def sink(context: typer.Context) -> None:
 
     It writes rows from Kafka to ClickHouse. Any number of sinks may run.
     """
-    settings = state_of(context, service=True).settings
+    from unproxy.local.connect import services
+
+    settings = services(state_of(context, service=True)).settings
     from sinks.run import run
     from unproxy.wiring import until_signal
 

@@ -39,8 +39,9 @@ def produce(
       produce auto:https://0.0.0.0:8443/
     """  # noqa: D301  # click wants the backspace itself
     from unproxy import wiring
+    from unproxy.local.connect import services
 
-    state = state_of(context, service=True)
+    settings = services(state_of(context, service=True)).settings
     raise typer.Exit(
-        wiring.run_producer(state.settings, files, follow=follow, device=device, speed=speed, report_file=report)
+        wiring.run_producer(settings, files, follow=follow, device=device, speed=speed, report_file=report)
     )

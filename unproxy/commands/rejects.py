@@ -44,7 +44,7 @@ def rejects(
     so it needs no ClickHouse; rejects that were replayed before are left out.
     """
     from schemas.events import Reason
-    from unproxy.local.connect import kafka_settings, tables
+    from unproxy.local.connect import services, tables
     from unproxy.query.rejects import Selection, kinds, lines, stored
 
     if reason and reason not in set(Reason):
@@ -54,7 +54,7 @@ def rejects(
     state = state_of(context)
     begin = utc_time("--since", since)
     if replay:
-        _replay(kafka_settings(state, data), _wanted(reason, dialect, device, begin), again, dry_run, shape)
+        _replay(services(state, data).settings, _wanted(reason, dialect, device, begin), again, dry_run, shape)
         return
     with tables(state, data) as client:
         rows = stored(client, Selection(reason, dialect, device, begin, limit))

@@ -77,8 +77,10 @@ def sensor(
     """
     from producers.sensor.http.observer import plan_of
     from unproxy import wiring
+    from unproxy.local.connect import services
 
-    settings = state_of(context, service=True).settings
+    state = state_of(context, service=True)
+    settings = services(state).settings if out is None else state.settings
     plan = plan_of(settings, mode or "", proxy or (), urls or "", listed, mode_file, learn)
     with stop_asked() as stop:
         raise typer.Exit(

@@ -47,6 +47,7 @@ def simulate(
     The same options make the same lines and the same truth, byte for byte, in Kafka and in files. Ctrl-C ends the
     simulation early. A summary of the simulated world is written to stderr.
     """
+    from unproxy.local.connect import services
     from unproxy.offline.simulate import to_folder, to_kafka, world_of
 
     for option, number in (("--rate", rate), ("--duration", duration)):
@@ -69,7 +70,7 @@ def simulate(
         if out:
             lines = to_folder(world, out, stop)
         else:
-            lines = to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
+            lines = to_kafka(services(state).settings, world, stop, speed=speed, processes=processes, truth=truth)
     typer.echo("\n".join(map(printable, lines)), err=True)
     if out:
         replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"

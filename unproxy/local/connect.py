@@ -1,4 +1,4 @@
-"""Finds the tables for a query: on the server of the settings, else in a running `up`, else in its data folder.
+"""Finds the services of a command: those of the settings, else those of a running `up`, for queries else its data folder.
 
 Settings that name a ClickHouse or a Kafka take precedence over a folder that an `up` left, so that the rows of a trial
 are not mistaken for those of the fleet. With `--data`, the folder is used in any case.
@@ -6,10 +6,12 @@ are not mistaken for those of the fleet. With `--data`, the folder is used in an
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,55 @@ from unproxy.query.client import Client, of_settings
 if TYPE_CHECKING:
     from schemas.settings import Settings
 
+log = logging.getLogger(__name__)
+
 DATABASE = "unproxy"
 """Database of the tables in a data folder."""
+_OWN_SECTIONS = ("inputs", "sensor", "forward", "log")
 LOCK_SECS_MAX = 60.0
 UP_STARTS_SECS_MAX = 60.0
 POLL_SECS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The settings that a command works with, and the `up` that they are of."""
+
+    settings: Settings
+    folder: Folder
+    up: Running | None = None
+    """The running `up` in the folder; None if these are the user's own settings."""
+
+    def in_words(self) -> str:
+        """Return which services these are, with their addresses, as one line."""
+        addresses = f"Kafka {self.settings.kafka.bootstrap}, ClickHouse {self.settings.clickhouse.url}"
+        if self.up:
+            return f"services: those of `unproxy up` in {self.folder.path} (pid {self.up.up.number}): {addresses}"
+        why = "" if _names_a_service(self.settings) else f", as no `unproxy up` runs in {self.folder.path}"
+        return f"services: those of the settings{why}: {addresses}"
+
+
+def services(state: State, data: Path | None = None) -> Services:
+    """Return the user's settings if they name a Kafka or a ClickHouse, else those of a running `up`, else the user's.
+
+    Of an `up`, `_OWN_SECTIONS` stay the user's, as no part of an `up` has them. Raises Fixable if `data` is given and no `up`
+    runs in that folder.
+    """
+    theirs = state.settings
+    folder = Folder(data or DATA_FOLDER)
+    if data is None and _names_a_service(theirs):
+        return Services(theirs, folder)
+    if running := running_up(folder):
+        from schemas.settings_file import load
+
+        # Ignore environment variables: the folder's login must not go to a Kafka that a variable names.
+        written = load(folder.settings, with_environment=False)
+        own = {name: getattr(theirs, name) for name in _OWN_SECTIONS}
+        log.info("using the servers of a running `unproxy up`", extra={"folder": folder.path, "pid": running.up.number})
+        return Services(written.model_copy(update=own), folder, running)
+    if data is not None:
+        raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
+    return Services(theirs, folder)
 
 
 @contextmanager
@@ -35,12 +81,10 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
 
     If no `up` runs, the engine of the data folder is started and stopped at the end of the context.
     """
-    if data is None and "url" in state.settings.clickhouse.model_fields_set:
-        yield of_settings(state.settings)
-        return
     folder = Folder(data or DATA_FOLDER)
-    running = running_up(folder)
-    if running:
+    if data is None and _names_a_service(state.settings):
+        yield of_settings(state.settings)
+    elif running := running_up(folder):
         yield _of_engine(folder, running.clickhouse)
     elif folder.has_tables():
         with _engine_for_a_question(folder) as url:
@@ -51,22 +95,8 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
         yield of_settings(state.settings)
 
 
-def kafka_settings(state: State, data: Path | None) -> Settings:
-    """Return the user's settings if they name a Kafka, else those of a running `up`, else the user's.
-
-    Raises Fixable if `data` is given and no `up` runs in that folder.
-    """
-    if data is None and "bootstrap" in state.settings.kafka.model_fields_set:
-        return state.settings
-    folder = Folder(data or DATA_FOLDER)
-    if running_up(folder):
-        from schemas.settings_file import load
-
-        # Ignore environment variables: the folder's login must not go to a Kafka that a variable names.
-        return load(folder.settings, with_environment=False)
-    if data is not None:
-        raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
-    return state.settings
+def _names_a_service(settings: Settings) -> bool:
+    return "bootstrap" in settings.kafka.model_fields_set or "url" in settings.clickhouse.model_fields_set
 
 
 def _of_engine(folder: Folder, url: str) -> Client:

@@ -30,6 +30,7 @@ def embedded_settings(
         kafka=kafka,
         clickhouse=clickhouse,
         correlation=theirs.correlation,
+        log=theirs.log,
         protection=theirs.protection,
         identity=theirs.identity,
         publisher=theirs.publisher.model_copy(

@@ -57,6 +57,20 @@ def test_a_rich_sensor_fills_the_process_columns() -> None:
         assert row["InitiatingProcessCreationTime"] == "2026-11-24T19:03:20.000000Z"
 
 
+def test_a_destination_without_an_address_has_the_type_of_its_name() -> None:
+    """A hunt for public destinations finds what is behind a proxy, and not the names of the own network."""
+    targets = ["www.example.com:443", "wiki:443", "db.internal:443", "10.9.8.7:443"]
+    world = World().see(*(at for n, host in enumerate(targets) for at in (connection(n), request(n + 0.1, host))))
+    types = {row["DestinationHost"]: (row["RemoteIP"], row["RemoteIPType"]) for row in world.finish().destinations}
+
+    assert types == {
+        "www.example.com": ("", "Public"),
+        "wiki": ("", "Private"),
+        "db.internal": ("", "Private"),
+        "10.9.8.7": ("10.9.8.7", "Private"),
+    }
+
+
 def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
     """Bytes of the endpoint fill the row, also when late; bytes of a network sensor, with headers, go first."""
     ended = replace(connection(0, ended=1), bytes_sent=0, bytes_received=777)

@@ -18,7 +18,7 @@ def test_ready_step_by_step() -> None:
     whys = [ready(facts(**{step: False}), 30.0, 101.0) for step in ("started", "joined", "recovered")]
 
     assert [verdict.ok for verdict in whys] == [False, False, False]
-    assert [verdict.why.split()[0] for verdict in whys] == ["waits", "joins", "takes"]
+    assert [verdict.why.split()[0] for verdict in whys] == ["waits", "joins", "recovers"]
     assert ready(facts(), 30.0, 101.0).ok
     silent = facts()
     silent.looks.silent(101.0)

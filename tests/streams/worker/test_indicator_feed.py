@@ -182,7 +182,7 @@ def test_fresh_is_what_cannot_have_been_missed(
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(one.feed.wait_fresh(newest + GRACE_MS), 0.3))
     one.feed.close()
-    with pytest.raises(FeedError, match="no more"):
+    with pytest.raises(FeedError, match="the indicator feed has ended"):
         asyncio.run(one.feed.wait_fresh(newest + GRACE_MS))
 
 

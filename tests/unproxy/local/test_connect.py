@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import PREFIX
-from unproxy.local.connect import kafka_settings, tables
+from unproxy.local.connect import services, tables
 from unproxy.local.folder import Folder, Pid, Running
 from unproxy.options import DATA_FOLDER, State
 
@@ -23,7 +23,8 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = Folder(tmp_path / DATA_FOLDER)
     folder.make()
     folder.clickhouse.mkdir()
-    folder.settings.write_text(f'[kafka]\nbootstrap = "{TRIAL_KAFKA}"\n')
+    folder.settings.write_text(f'[kafka]\nbootstrap = "{TRIAL_KAFKA}"\n[clickhouse]\nurl = "{TRIAL}"\n')
+    folder.settings.chmod(0o600)
     folder.write(Running(Pid.of(os.getpid()), TRIAL_KAFKA, TRIAL, str(folder.settings)))
     return tmp_path
 
@@ -31,7 +32,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(state: State, data: Path | None = None) -> tuple[str, str]:
     """The ClickHouse and the Kafka that a command would ask."""
     with tables(state, data) as client:
-        return client.url, kafka_settings(state, data).kafka.bootstrap
+        return client.url, services(state, data).settings.kafka.bootstrap
 
 
 def test_without_an_address_the_trial_is_asked(up: Path) -> None:
@@ -51,7 +52,37 @@ def test_what_the_settings_name_is_asked(up: Path, monkeypatch: pytest.MonkeyPat
 
     default = State().settings
     monkeypatch.setenv(f"{PREFIX}CLICKHOUSE__URL", default.clickhouse.url)
-    assert asked(State()) == (default.clickhouse.url, TRIAL_KAFKA)
+    assert asked(State()) == (default.clickhouse.url, default.kafka.bootstrap)
+
+
+def test_a_service_that_the_settings_name_brings_no_other_of_the_trial(
+    up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the fleet's Kafka must not go to the trial's ClickHouse."""
+    del up
+    monkeypatch.setenv(f"{PREFIX}KAFKA__BOOTSTRAP", OUR_KAFKA)
+
+    assert asked(State()) == (State().settings.clickhouse.url, OUR_KAFKA)
+
+
+def test_of_the_trial_what_no_part_of_it_has_stays_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forwarder sends the trial's alerts to the user's receiver."""
+    monkeypatch.setenv(f"{PREFIX}FORWARD__SYSLOG_ADDRESS", "siem.example:601")
+    found = services(State()).settings
+
+    assert (found.kafka.bootstrap, found.forward.syslog_address) == (TRIAL_KAFKA, "siem.example:601")
+
+
+def test_check_names_what_it_checks(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder, the process and the addresses of an `up`; or that there is none."""
+    assert services(State()).in_words() == (
+        f"services: those of `unproxy up` in {DATA_FOLDER} (pid {os.getpid()}): Kafka {TRIAL_KAFKA}, ClickHouse {TRIAL}"
+    )
+    monkeypatch.setenv(f"{PREFIX}KAFKA__BOOTSTRAP", OUR_KAFKA)
+    assert services(State()).in_words().startswith("services: those of the settings: Kafka kafka.example:9092")
+    monkeypatch.delenv(f"{PREFIX}KAFKA__BOOTSTRAP")
+    monkeypatch.chdir(up.parent)
+    assert "no `unproxy up` runs in .unproxy" in services(State()).in_words()
 
 
 def test_the_folder_is_asked_all_the_same_when_it_is_named(up: Path) -> None:
