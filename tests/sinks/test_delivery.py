@@ -203,7 +203,7 @@ def test_a_zombie_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -
         waker.kill()
 
     assert codes == (0, 0)
-    assert "partitions lost" in sleeper.log_text()
+    assert "partitions were lost" in sleeper.log_text()
     assert_stored_once(settings, flow)
     assert_one_token_each(sleeper.inserts_file, waker.inserts_file)
 
