@@ -59,6 +59,7 @@ def test_a_request_shortly_before_a_reported_attempt_may_be_of_it() -> None:
 
 def test_a_flow_that_cannot_be_of_a_record_is_no_rival_for_it() -> None:
     """A flow that began 4 s later leaves the record to the one that began 2 s later."""
-    flows = asked(2.5, "a.example", FIRST, began=2), asked(4.5, "b.example", SECOND, began=4)
-    for order in permutations((connection(0, pid=1), *flows)):
+    events: list[Event] = [connection(0, pid=1)]
+    events += [asked(2.5, "a.example", FIRST, began=2), asked(4.5, "b.example", SECOND, began=4)]
+    for order in permutations(events):
         assert processes(*order) == {"a.example": 1, "b.example": None}, order
