@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
 
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.literals import DATETIME_TEXT, EPOCH, GUID_TEXT, as_json, guid
@@ -68,7 +67,6 @@ def text_literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-@lru_cache(maxsize=10_000)
 def identifier(name: str) -> str:
     """Return the name of a column or table as SQL."""
     if _PLAIN_NAME.fullmatch(name):

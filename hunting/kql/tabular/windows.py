@@ -21,6 +21,9 @@ from hunting.kql.values import Value, as_column, identifier
 if TYPE_CHECKING:
     from hunting.kql.protocols import Translation
 
+STAGES_MAX = 200
+"""Most columns that one operator may need before its own; each is a CTE, and names all columns before it."""
+
 
 def staged(
     translation: Translation, parts: Any, relation: Relation, scope: Scope, span: Span
@@ -39,10 +42,10 @@ def staged(
 
 def _staged_call(part: Any, inside: bool = False) -> s.Call | None:
     """Return a window function that is inside another one, or starts again; None where there is none."""
-    is_window = isinstance(part, s.Call) and part.function in windows.NAMES
-    if is_window and (inside or _starts_again(part)):
-        return part  # type: ignore[no-any-return]
-    found = (_staged_call(child, inside or is_window) for child in _children(part))
+    window = part if isinstance(part, s.Call) and part.function in windows.NAMES else None
+    if window and (inside or _starts_again(window)):
+        return window
+    found = (_staged_call(child, inside or window is not None) for child in _children(part))
     return next((call for call in found if call is not None), None)
 
 
@@ -66,6 +69,7 @@ class _Stages:
     def __init__(self, translation: Translation, relation: Relation, scope: Scope, span: Span) -> None:
         self._translation = translation
         self._span = span
+        self._added_count = 0
         self.relation = relation
         self.scope = scope.over(relation)
         number = self._column(f"toInt64(row_number() OVER ({windows.order_of_rows(relation)}))", Type.LONG, hidden=True)
@@ -157,6 +161,11 @@ class _Stages:
         return self._added(body, Column(name, type_, nullable), hidden=hidden)
 
     def _added(self, body: str, column: Column, *, hidden: bool = False) -> s.Name:
+        self._added_count += 1
+        if self._added_count > STAGES_MAX:
+            raise KqlError(
+                "too many functions of neighbouring rows inside each other; write several operators", self._span
+            )
         relation = replace(self.relation, hidden=(*self.relation.hidden, column)) if hidden else self.relation
         self.relation = self._translation.cte(body, relation, self._span)
         self.scope = replace(self.scope, relation=self.relation)

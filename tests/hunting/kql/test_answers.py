@@ -28,3 +28,13 @@ def test_refusal_has_its_message_and_place() -> None:
 
     assert "`nonsense` is not supported" in message
     assert marked == "nonsense"
+
+
+def test_a_text_is_no_operator() -> None:
+    """Quotes make a text of what would be a sign or a word of the language."""
+    for query, text in (
+        ('print x = 1 "+" 2', '"+"'),
+        ('print x = 1 "|" take 1', '"|"'),
+        ('print x = 1 "and" 2', '"and"'),
+    ):
+        assert refused(query)[1] == text

@@ -174,3 +174,12 @@ def test_errors_name_the_place() -> None:
     assert first.startswith("line 3, column 14: the function `tolowr` is not supported; did you mean `tolower`")
     assert [end - start for start, end in pairwise((mark.index("^"), mark.rindex("^") + 1))] == [6]
     assert line[mark.index("^") :].startswith("tolowr")
+
+
+def test_columns_for_window_functions_are_bounded() -> None:
+    """Each is a CTE that names all before it, so that their cost grows with the square of their number."""
+    many = ", ".join(f"a{n}=row_cumsum(iff(prev(x)==1,1,0))" for n in range(3_000))
+    message, marked = refused(f"range x from 1 to 3 step 1 | sort by x asc | extend {many}")
+
+    assert "too many functions of neighbouring rows" in message
+    assert marked.startswith("extend")

@@ -53,6 +53,10 @@ ANSWERS = [
         "print a_x=1, b_x=2, a_y=3 | project-away a*", "b_x", [[2]],
     ),
     Known(
+        "only the asterisk of a pattern is special", "project-away-operator",
+        "print ['a?b']=1, axb=2, ['[c]']=3, c=4 | project-away ['a?b'], ['[c]']", "axb, c", [[2, 4]],
+    ),
+    Known(
         "project-keep keeps the order of the table", "project-keep-operator",
         "print a_x=1, b_x=2, a_y=3 | project-keep a_y, *_x", "a_x, b_x, a_y", [[1, 2, 3]],
     ),
