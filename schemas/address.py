@@ -21,6 +21,8 @@ MAPPED_BITS = 96
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """Longest authority whose result is cached. Longer ones, which may have a million characters, would fill the memory."""
+COUNTRY_CHARS = 2
+"""Length of a country's top-level domain in ASCII (ISO 3166-1 alpha-2, RFC 1591)."""
 _INSIDE = frozenset(("local", "internal", "intranet", "private", "corp", "home", "lan"))
 """Top-level names that lead nowhere outside a network: mDNS (RFC 6762 section 3), ICANN's reserved `internal`, and the
 other names that private networks use (RFC 6762 appendix G)."""
@@ -175,11 +177,12 @@ def ip_type(ip: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def host_type(host: str) -> str:
-    """Return the type of the address that a host stands for: `ip_type` of an address, of a name what the name implies.
+    """Return the type of a destination by its name: Loopback, Private or Public; of an address literal that of the address.
 
-    `localhost` is Loopback (RFC 6761 section 6.3). Names that only a private network can resolve are Private: those without
-    a dot, those below `home.arpa` (RFC 8375), and those below `_INSIDE`. All others are Public. A name that begins with 0x
-    may be an address in hexadecimal, so it is Public, too: nothing outside must look as if it were inside.
+    `localhost` is Loopback (RFC 6761 section 6.3). Names that only a private network can resolve are Private: those below
+    `home.arpa` (RFC 8375), those below `_INSIDE`, and those without a dot. All others are Public, and so are names without a
+    dot that may lead outside: one that begins with a digit may be an address as one number (`134744072` is 8.8.8.8 for
+    inet_aton), and one of two letters or with `xn--` may be a country's top-level domain, which may have an address.
     """
     if is_ip(host):
         return ip_type(host)
@@ -188,4 +191,5 @@ def host_type(host: str) -> str:
         return "Loopback"
     if top in _INSIDE or host == "home.arpa" or host.endswith(".home.arpa"):
         return "Private"
-    return "Public" if before or not host or host.startswith("0x") else "Private"
+    may_lead_outside = before or len(host) <= COUNTRY_CHARS or host[0].isdigit() or host.startswith("xn--")
+    return "Public" if may_lead_outside else "Private"

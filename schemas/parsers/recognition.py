@@ -72,6 +72,6 @@ class _Recogniser:
                 if dialect is not self._last and dialect.claims(line):
                     self._last, self._is_headed = dialect, line.startswith(HEADER)
                     return dialect
-            except Exception as error:  # noqa: BLE001  # as above
+            except Exception as error:  # noqa: BLE001  # a bug in one dialect must not hide the others
                 self._failed(dialect, error)
         return self._last if self._is_headed else NOBODYS

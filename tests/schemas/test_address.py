@@ -205,6 +205,10 @@ def test_ip_type(ip: str, kind: str) -> None:
         ("notlocal", "Private"),
         ("evil.notlocal", "Public"),
         ("0x08080808", "Public"),
+        ("134744072", "Public"),
+        ("01002004010", "Public"),
+        ("ai", "Public"),
+        ("xn--p1ai", "Public"),
         ("", "Public"),
     ],
 )
