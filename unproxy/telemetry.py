@@ -5,6 +5,7 @@ With the setting `log.format = "json"` each line is a JSON object, also what a l
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import logging
@@ -32,6 +33,10 @@ class FieldsFormatter(logging.Formatter):
         line = printable(" ".join([head, *facts]))
         # The stack trace is indented, so that no line of an error's text looks like a record.
         return f"{line}\n{indent(self.formatException(record.exc_info), '  ')}" if record.exc_info else line
+
+
+LINE_CHARS_MAX = 64 * 1024
+"""Longest text that is kept until its line ends, in characters; a longer one becomes a record as it is."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -84,10 +89,21 @@ class _Records(io.TextIOBase):
         """Make a record of each complete line."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in filter(None, lines):
-            self._handler.handle(
-                logging.makeLogRecord({"name": "stderr", "levelno": logging.INFO, "levelname": "INFO", "msg": line})
-            )
+            self._record(line)
+        if len(self._rest) > LINE_CHARS_MAX:
+            self.finish()
         return len(text)
+
+    def finish(self) -> None:
+        """Make a record of a line that has no end."""
+        if self._rest:
+            self._record(self._rest)
+            self._rest = ""
+
+    def _record(self, line: str) -> None:
+        self._handler.handle(
+            logging.makeLogRecord({"name": "stderr", "levelno": logging.INFO, "levelname": "INFO", "msg": line})
+        )
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -99,8 +115,9 @@ def use_json() -> None:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
         if not isinstance(sys.stderr, _Records):
-            sys.stderr = _Records(handler)
+            sys.stderr = records = _Records(handler)
             sys.excepthook = _crashed
+            atexit.register(records.finish)
 
 
 def report_error(message: str) -> bool:

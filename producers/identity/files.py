@@ -121,7 +121,7 @@ def read_file(path: str) -> tuple[list[Entry], int]:
             unusable += 1
             if unusable <= REPORTED_MAX:
                 facts = {"at": f"{path}:{number}", "error": str(error)}
-                log.error("unusable line of an identity file is ignored", extra=facts)  # noqa: TRY400  # likewise
+                log.error("unusable line of an identity file is ignored", extra=facts)  # noqa: TRY400  # an error in the file needs no traceback
         if len(entries) > ENTRIES_MAX:
             raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; remove entries that ended long ago")
     return entries, unusable

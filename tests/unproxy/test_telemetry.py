@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unproxy.telemetry import JsonFormatter
+from unproxy.telemetry import LINE_CHARS_MAX, JsonFormatter
 
 texts = st.text(st.characters() | st.sampled_from('\x00\x1b\x85\u2028\ud800\udfff\n\r"\\'))
 values = st.recursive(
@@ -82,3 +82,15 @@ def test_what_a_library_prints_and_a_crash_are_records() -> None:
     assert [(one["message"], two["message"]), one["logger"]] == [("one", "two"), "stderr"]
     assert crash["level"] == "critical"
     assert crash["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_line_that_never_ends_is_not_kept() -> None:
+    """What a library writes to stderr without a line end becomes records, the last of them at the end; none of it is lost."""
+    program = (
+        "import sys\nfrom unproxy import telemetry\ntelemetry.set_up(service=True)\ntelemetry.use_json()\n"
+        "for _ in range(300): sys.stderr.write('x' * 1_000)\n"
+    )
+    records = stderr_of("-c", program)
+
+    assert "".join(record["message"] for record in records) == "x" * 300_000
+    assert all(len(record["message"]) <= LINE_CHARS_MAX + 1_000 for record in records)

@@ -91,3 +91,18 @@ def test_the_folder_is_asked_all_the_same_when_it_is_named(up: Path) -> None:
     config.write_text(f'[kafka]\nbootstrap = "{OUR_KAFKA}"\n[clickhouse]\nurl = "{OURS}"\n')
 
     assert asked(State(config), DATA_FOLDER) == (TRIAL, TRIAL_KAFKA)
+
+
+def test_a_variable_does_not_redirect_the_login_of_the_trial(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that is asked for decides alone: its password goes to its own Kafka, whatever a variable names."""
+    monkeypatch.setenv(f"{PREFIX}KAFKA__BOOTSTRAP", "elsewhere.example:9092")
+
+    assert services(State(), up / DATA_FOLDER).settings.kafka.bootstrap == TRIAL_KAFKA
+
+
+def test_a_folder_of_another_user_is_not_used(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who puts a data folder into /tmp does not get the events of a sensor that is started there."""
+    monkeypatch.setattr(os, "geteuid", lambda: (up / DATA_FOLDER).stat().st_uid + 1)
+
+    assert services(State()).up is None
+    assert services(State()).settings.kafka.bootstrap != TRIAL_KAFKA
