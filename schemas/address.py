@@ -21,7 +21,7 @@ MAPPED_BITS = 96
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """Longest authority whose result is cached. Longer ones, which may have a million characters, would fill the memory."""
-COUNTRY_CHARS = 2
+COUNTRY_CODE_LENGTH = 2
 """Length of a country's top-level domain in ASCII (ISO 3166-1 alpha-2, RFC 1591)."""
 _INSIDE = frozenset(("local", "internal", "intranet", "private", "corp", "home", "lan"))
 """Top-level names that lead nowhere outside a network: mDNS (RFC 6762 section 3), ICANN's reserved `internal`, and the
@@ -191,5 +191,5 @@ def host_type(host: str) -> str:
         return "Loopback"
     if top in _INSIDE or host == "home.arpa" or host.endswith(".home.arpa"):
         return "Private"
-    may_lead_outside = before or len(host) <= COUNTRY_CHARS or host[0].isdigit() or host.startswith("xn--")
+    may_lead_outside = before or len(host) <= COUNTRY_CODE_LENGTH or host[0].isdigit() or host.startswith("xn--")
     return "Public" if may_lead_outside else "Private"
