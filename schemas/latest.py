@@ -27,11 +27,17 @@ def latest(history: str, columns: str, condition: str, device: str = "") -> str:
     columns as `t.NAME`, and depends on the row alone. `device` is a condition on `t.DeviceId` that `condition` implies; with it
     the latest versions are looked up by the table's key, else by the hash of RecordId.
     """
-    key = "t.RecordId" if device else "cityHash64(t.RecordId)"
-    candidates = f"SELECT {key} FROM {history} AS t WHERE {condition}"
-    found = f"{device} AND {key} IN ({candidates})" if device else f"{key} IN ({candidates})"
-    highest = f"SELECT t.DeviceId, t.RecordId, max(t.Version) FROM {history} AS t WHERE {found} GROUP BY t.DeviceId, t.RecordId"
     return (
-        f"SELECT {columns} FROM {history} AS t WHERE {condition} AND (t.DeviceId, t.RecordId, t.Version) IN ({highest}) "
-        "LIMIT 1 BY t.DeviceId, t.RecordId"
+        f"SELECT {columns} FROM {history} AS t WHERE {condition} "
+        f"AND (t.DeviceId, t.RecordId, t.Version) IN ({highest(history, condition, device)}) LIMIT 1 BY t.DeviceId, t.RecordId"
+    )
+
+
+def highest(history: str, condition: str, device: str = "") -> str:
+    """Return a SELECT of the identity and the highest Version of each row of which any version meets the condition."""
+    key = "t.RecordId" if device else "cityHash64(t.RecordId)"
+    candidates = f"{key} IN (SELECT {key} FROM {history} AS t WHERE {condition})"
+    return (
+        f"SELECT t.DeviceId, t.RecordId, max(t.Version) FROM {history} AS t "
+        f"WHERE {' AND '.join(filter(None, [device, candidates]))} GROUP BY t.DeviceId, t.RecordId"
     )
