@@ -26,6 +26,7 @@ from schemas.columns import columns
 from schemas.ddl import VERSIONS
 from schemas.settings import Settings
 from schemas.tables import TABLES
+from sinks.clickhouse import ClickHouseSink
 from unproxy import wiring
 from unproxy.local.servers.engine import Engine
 from unproxy.query import timeline
@@ -37,6 +38,8 @@ BLOCK_ROWS = 5_000_000
 DEVICES = 2_000
 DAYS = 30
 RUNS = 5
+INSERT_ROWS = 500_000
+INSERT_BATCH = 50_000
 SECS_MAX = 600
 DATABASE = "bench"
 TABLE = "DeviceNetworkEvents"
@@ -152,6 +155,33 @@ def _figures(run: Callable[[Mapping[str, str]], Cost], runs: int, *, compare: bo
     return found
 
 
+def insert_case(engine: Engine, rows: int = INSERT_ROWS) -> Case:
+    """Insert the same rows by the sink into a table with its projections and into one without, in turns."""
+    sinks = {}
+    for name in ("with", "without"):
+        settings = Settings(clickhouse=engine.settings(f"insert_{name}", timeout_secs=SECS_MAX))
+        wiring.migrate(settings)
+        client = of_settings(settings)
+        if name == "without":
+            for projection in ("by_day", "by_hash"):
+                list(client.lines(f"ALTER TABLE {TABLE}{VERSIONS} DROP PROJECTION {projection}", output="Null"))
+        sinks[name] = ClickHouseSink(settings.clickhouse)
+    selected = _selected(0, rows, rows, 1, 1, 200)
+    lines = list(
+        client.lines(selected, output="JSONEachRow", settings={"output_format_json_quote_64bit_integers": "0"})
+    )
+    secs = dict.fromkeys(sinks, 0.0)
+    for first in range(0, rows, INSERT_BATCH):
+        for name, sink in sinks.items():
+            began = time.monotonic()
+            sink.write(TABLE, lines[first : first + INSERT_BATCH], f"{name} {first}")
+            secs[name] += time.monotonic() - began
+    for sink in sinks.values():
+        sink.close()
+    figures = {f"rows/s, projections {name}": rows / took for name, took in secs.items()}
+    return Case("inserts", "by the sink", figures | {"times without": secs["with"] / secs["without"]})
+
+
 def main() -> int:
     """Fill a database, unless the folder has one, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.hunting", description="Hunts over many rows.")
@@ -172,6 +202,7 @@ def main() -> int:
             if not client.rows(f"SELECT 1 FROM {TABLE}{VERSIONS} LIMIT 1"):
                 fill(client, given.rows)
             cases = run_cases(client, given.rows, runs=given.runs, compare=not given.no_compare)
+            cases.append(insert_case(engine))
         finally:
             engine.stop()
     print(table(cases))

@@ -147,7 +147,7 @@ def test_latest_equals_the_view(client: Client, many: str, condition: str, devic
     fast = latest(f"{many}.DeviceNetworkEvents_history", "RecordId, Version, Timestamp", both, device)
     slow = f"SELECT RecordId, Version, Timestamp FROM {many}.DeviceNetworkEvents AS t WHERE {both}"
 
-    assert sorted(client.query(fast).result_rows) == sorted(client.query(slow).result_rows)
+    assert sorted(map(tuple, client.query(fast).result_rows)) == sorted(map(tuple, client.query(slow).result_rows))
 
 
 def test_repeated_rows_show_once(client: Client, unique: str) -> None:
@@ -160,4 +160,4 @@ def test_repeated_rows_show_once(client: Client, unique: str) -> None:
         f"{unique}.DeviceNetworkEvents_history", "t.RecordId, t.Version", "t.Timestamp < '2026-11-01 00:03:00'"
     )
 
-    assert sorted(client.query(fast).result_rows) == [("r0", 2), ("r1", 2), ("r2", 2)]
+    assert sorted(map(tuple, client.query(fast).result_rows)) == [("r0", 2), ("r1", 2), ("r2", 2)]
