@@ -94,7 +94,9 @@ def test_views_have_their_makers_rights(migrated: Path) -> None:
     with engine_as(migrated, SUPER) as engine, client_of(engine) as client:
         found = client.query(f"SELECT name, definer FROM system.tables WHERE database = '{DATABASE}'").result_rows
 
-    assert {name: definer for name, definer in found if definer} == dict.fromkeys([*TABLES, *ROLLUPS, *HISTORIES], MIGRATOR)
+    assert {name: definer for name, definer in found if definer} == dict.fromkeys(
+        [*TABLES, *ROLLUPS, *HISTORIES], MIGRATOR
+    )
     assert {name for name, definer in found if not definer} == {f"{t}{VERSIONS}" for t in TABLES} | {
         "schema_migrations",
         *JOINED,
