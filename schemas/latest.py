@@ -20,24 +20,21 @@ DAY = "toDate32"
 """Function of the day by which the projection `by_day` is sorted. Date32 covers all years that the column can hold."""
 
 
-def latest(history: str, columns: str, condition: str, device: str = "") -> str:
+def latest(history: str, columns: str, condition: str) -> str:
     """Return a SELECT of the latest versions that meet a condition.
 
     `history` is the name of the view with all versions, as SQL, and `columns` what to select. `condition` refers to its
-    columns as `t.NAME`, and depends on the row alone. `device` is a condition on `t.DeviceId` that `condition` implies; with it
-    the latest versions are looked up by the table's key, else by the hash of RecordId.
+    columns as `t.NAME`, and depends on the row alone.
     """
     return (
         f"SELECT {columns} FROM {history} AS t WHERE {condition} "
-        f"AND (t.DeviceId, t.RecordId, t.Version) IN ({highest(history, condition, device)}) LIMIT 1 BY t.DeviceId, t.RecordId"
+        f"AND (t.DeviceId, t.RecordId, t.Version) IN ({highest(history, condition)}) LIMIT 1 BY t.DeviceId, t.RecordId"
     )
 
 
-def highest(history: str, condition: str, device: str = "") -> str:
+def highest(history: str, condition: str) -> str:
     """Return a SELECT of the identity and the highest Version of each row of which any version meets the condition."""
-    key = "t.RecordId" if device else "cityHash64(t.RecordId)"
-    candidates = f"{key} IN (SELECT {key} FROM {history} AS t WHERE {condition})"
     return (
-        f"SELECT t.DeviceId, t.RecordId, max(t.Version) FROM {history} AS t "
-        f"WHERE {' AND '.join(filter(None, [device, candidates]))} GROUP BY t.DeviceId, t.RecordId"
+        f"SELECT t.DeviceId, t.RecordId, max(t.Version) FROM {history} AS t WHERE cityHash64(t.RecordId) IN "
+        f"(SELECT cityHash64(t.RecordId) FROM {history} AS t WHERE {condition}) GROUP BY t.DeviceId, t.RecordId"
     )

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from schemas.latest import DAY, HISTORY, latest
-from unproxy.query.client import OF_DEVICE, TIME, Client, QueryRefused
+from unproxy.query.client import OF_DEVICE, TIME, Client
 from unproxy.query.times import readable
 
 ID_CHARS_MIN = 8
@@ -65,7 +64,7 @@ class Span:
 
 def timeline(client: Client, wanted: Wanted) -> Page:
     """Return the latest rows that are asked for."""
-    rows = _found(client, wanted)
+    rows = client.rows(*question(wanted))
     kept = rows[: wanted.limit]
     return Page(kept[::-1] if wanted.oldest_first else kept, len(rows) > wanted.limit)
 
@@ -80,36 +79,17 @@ def span(client: Client, device: str) -> Span:
     return Span(row["first"], row["last"]) if row["found"] else Span("", "")
 
 
-def _found(client: Client, wanted: Wanted) -> list[dict[str, Any]]:
-    """Return the rows; a reader who does not see the history, of an older database or without the right, reads the view."""
-    try:
-        return client.rows(*question(wanted))
-    except QueryRefused as error:
-        if error.code not in NO_HISTORY:
-            raise
-    return client.rows(*question(wanted, by_day=False))
-
-
-def question(wanted: Wanted, *, by_day: bool = True) -> tuple[str, dict[str, object]]:
-    """Return the SQL for the rows, newest first, and its parameters: for one row more than wanted.
-
-    With `by_day` a timeline that has a start reads only the days from then on.
-    """
+def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
+    """Return the SQL for the rows, newest first, and its parameters: for one row more than wanted."""
     asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
     conditions = " AND ".join([OF_DEVICE, *(_CONDITIONS[name] for name in asked)])
-    source = f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {conditions}"
-    if by_day and wanted.since:
-        days = [f"{DAY}(Timestamp) {sign} {DAY}({TIME % name})" for name, sign in _DAYS.items() if name in asked]
-        source = latest(f"DeviceNetworkEvents{HISTORY}", _COLUMNS, " AND ".join([*days, conditions]), OF_DEVICE)
     return (
-        f"SELECT * FROM ({source}) ORDER BY Timestamp DESC, RecordId DESC LIMIT {{limit:UInt64}}",
+        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {conditions} "
+        "ORDER BY Timestamp DESC, RecordId DESC LIMIT {limit:UInt64}",
         {"device": wanted.device, **asked, "limit": wanted.limit + 1},
     )
 
 
-NO_HISTORY = {60, 497}
-"""ClickHouse's codes of an unknown table and of a missing right."""
-_DAYS = {"since": ">=", "until": "<="}
 _COLUMNS = (
     "Timestamp, DeviceName, ActionType, RemoteIP, RemotePort, RemoteUrl, InitiatingProcessFileName, "
     "InitiatingProcessId, InitiatingProcessAccountDomain, InitiatingProcessAccountName, Layer, RecordId, ConnectionId, "

@@ -1,7 +1,7 @@
-"""Reads the rows of a selective hunt by time or device instead of the whole table.
+"""Reads the rows of a selective hunt by time instead of the whole table.
 
 The view of a table's latest versions (FINAL) reads all rows of a table whose key is no time. If the first operators of a query
-are `where` with a limited time or a device, and a condition that few rows meet, the rows come from the view of all versions
+are `where` with a start of the time, and a condition that few rows meet, the rows come from the view of all versions
 instead (`schemas.latest`). The operators stay as they are and filter these rows again: the conditions here only leave out rows
 that they would drop. If more than `ROWS_MAX` versions meet the conditions, the query reads the view of the latest versions.
 """
@@ -50,7 +50,7 @@ class _Condition:
 
     sql: str
     device: bool = False
-    """It selects devices by DeviceId."""
+    """It selects devices by DeviceId, with which the view is read by the table's key."""
     from_time: bool = False
     """It is a lower bound of the time."""
     selective: bool = False
@@ -72,8 +72,8 @@ def source_of(translation: Translation, query: s.Query, scope: Scope) -> str:
     terms = [term for where in wheres if isinstance(where, s.Where) for term in _terms(where.predicate)]
     inner = Scalars(translation, scope.over(Relation("", tuple(_unchanged(table)))))
     found = [one for term in terms[:CONDITIONS_MAX] for one in _conditions(inner, term)]
-    devices = [one.sql for one in found if one.device]
-    if not any(one.selective for one in found) or not (devices or any(one.from_time for one in found)):
+    wanted = any(one.selective for one in found) and any(one.from_time for one in found)
+    if not wanted or any(one.device for one in found):
         return ""
     condition = " AND ".join(dict.fromkeys(one.sql for one in found))
     if len(condition) > CONDITION_CHARS_MAX:
@@ -82,7 +82,7 @@ def source_of(translation: Translation, query: s.Query, scope: Scope) -> str:
     few = f"(SELECT count() <= {ROWS_MAX} FROM ({counted}))"
     names = ", ".join(f"t.{identifier(name)} AS {identifier(name)}" for name in table.columns)
     body = (
-        f"{latest(table.history, names, f'{few} AND {condition}', devices[0] if devices else '')}\n"
+        f"{latest(table.history, names, f'{few} AND {condition}')}\n"
         f"  UNION ALL\n  SELECT {names} FROM {table.source} AS t WHERE NOT {few} AND {condition}"
     )
     return translation.cte(body, Relation("", ()), "latest versions of the rows that the next operators keep").source

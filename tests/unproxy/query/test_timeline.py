@@ -119,29 +119,8 @@ def test_values_never_become_sql() -> None:
 
     assert not any(value in sql for value in values)
     assert set(map(str, parameters.values())) >= values
+    assert "GROUP BY" not in sql
     assert "HAVING" not in sql
-    assert "GROUP BY" not in question(Wanted("DD'", "SS'"), by_day=False)[0]
-
-
-def test_days_and_the_view_agree(client: Client) -> None:
-    """A timeline with a start, read by day from all versions, has the rows of the view of the latest versions."""
-    times = [row["Timestamp"] for row in timeline(client, Wanted("dev-b")).rows]
-    for since, until in ((times[-1], ""), (times[-1], times[0]), (times[len(times) // 2], times[len(times) // 3])):
-        wanted = Wanted("DEV-B", since=since, until=until, limit=40)
-
-        assert client.rows(*question(wanted)) == client.rows(*question(wanted, by_day=False))
-
-
-def test_reader_without_the_history_sees_the_view(client: Client) -> None:
-    """In a database that was not migrated yet a timeline with a start is read from the view."""
-    wanted = Wanted("dev-b", since=timeline(client, Wanted("dev-b")).rows[-1]["Timestamp"])
-    expected = timeline(client, wanted)
-    definition = client.rows("SHOW CREATE TABLE DeviceNetworkEvents_history")
-    list(client.lines("DROP VIEW DeviceNetworkEvents_history", output="Null"))
-    try:
-        assert timeline(client, wanted) == expected
-    finally:
-        list(client.lines(definition[0]["statement"], output="Null"))
 
 
 def test_a_time_of_day_is_one_of_the_last_day_with_data(verb: Verb) -> None:

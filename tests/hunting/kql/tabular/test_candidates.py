@@ -1,4 +1,4 @@
-"""Selective hunts read by day or device: the SQL differs, the rows do not."""
+"""Selective hunts read by day: the SQL differs, the rows do not."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NARROWED = [
     f'{EVENTS} | where {DAY} | where Outcome == "blocked" | where RemoteUrl !has "b.example" | summarize count() by DeviceId',
     f'{EVENTS} | where TimeGenerated > datetime(2026-11-24 12:00) and TimeGenerated <= datetime(2026-11-25) | where Outcome in ("allowed")',
     f'{EVENTS} | where Timestamp == datetime(2026-11-24 03:00) | where Outcome == "allowed" or Outcome =~ "BLOCKED"',
-    f'{EVENTS} | where DeviceId == "dev-2" | where BytesSent > 3',
-    f'{EVENTS} | where DeviceId in ("dev-1", "dev-2") and {DAY} and isnotempty(RemoteUrl) | summarize max(Version)',
     f'let since = datetime(2026-11-24); {EVENTS} | where Timestamp > since | where RemoteUrl contains "EXAMPLE" | count',
     f'{EVENTS} | where {DAY} and RemoteUrl startswith "a" | join kind=inner ({EVENTS} | where DeviceId == "dev-1") on ConnectionId',
     f'let T = {EVENTS} | where {DAY} and Outcome == "blocked"; T | union T | summarize count() by RecordId',
 ]
 WHOLE = [
+    f'{EVENTS} | where DeviceId == "dev-2" | where BytesSent > 3',
+    f'{EVENTS} | where DeviceId in ("dev-1", "dev-2") and {DAY} and isnotempty(RemoteUrl) | summarize max(Version)',
     f"{EVENTS} | where {DAY} | count",
     f'{EVENTS} | where RemoteUrl has "b.example" | count',
     f'{EVENTS} | where Timestamp < datetime(2026-11-25) and RemoteUrl has "b.example" | count',
