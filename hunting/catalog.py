@@ -9,9 +9,10 @@ from hunting.kql.protocols import Table
 from hunting.kql.values import identifier
 from schemas.columns import columns
 from schemas.joined_tables import JOINED, columns_of, extra_columns
+from schemas.latest import HISTORY
 from schemas.tables import TABLES
 
-_LEFT_OUT = re.compile(r"\..*|.*_versions|schema_migrations")
+_LEFT_OUT = re.compile(r"\..*|.*_versions|.*_history|schema_migrations")
 """Tables behind a view, whose rows the view shows in their latest version; tables of ClickHouse's own and of `migrate`."""
 
 
@@ -33,15 +34,20 @@ def known(database: str = "") -> dict[str, Table]:
 def of_server(rows: Iterable[Mapping[str, object]], database: str) -> dict[str, Table]:
     """Return the tables of a server from rows of `COLUMNS_QUERY`."""
     written: dict[str, dict[str, str]] = {}
-    aliased = set()
+    aliased, there = set(), set()
     for row in rows:
         table = str(row["table"])
+        there.add(table)
         if not _LEFT_OUT.fullmatch(table):
             written.setdefault(table, {})[str(row["name"])] = str(row["type"])
             if row["default_kind"] == "ALIAS":
                 aliased.add(table)
     return {
-        name: Table(_listed(name, database, names) if name in aliased else source(name, database), names)
+        name: Table(
+            _listed(name, database, names) if name in aliased else source(name, database),
+            names,
+            source(name + HISTORY, database) if name + HISTORY in there else "",
+        )
         for name, names in written.items()
     }
 

@@ -19,6 +19,7 @@ from importlib import resources
 from schemas import joined_tables
 from schemas.columns import columns
 from schemas.joined_tables import JOINED
+from schemas.latest import DAY, HISTORY
 from schemas.tables import TABLES
 
 VERSIONS = "_versions"
@@ -94,6 +95,19 @@ class _Shape:
     """Condition of the view: rows whose latest version does not meet it are not shown."""
     merged: bool = False
     """Whether rows with the same key are merged column by column. Such a table has no versions."""
+    projections: tuple[str, ...] = ()
+    """Further orders of the stored rows: name, rows and settings of each projection."""
+
+
+_BY_DAY = f"by_day (SELECT * ORDER BY {DAY}(`Timestamp`), DeviceId, `Timestamp`)"
+"""All columns of the table, for hunts in a range of time and for a device's timeline. `*` stands for the columns at the time of
+the statement: a migration that adds a column must drop the projection and add it again, else queries of that column skip it.
+"""
+_BY_HASH = (
+    "by_hash (SELECT cityHash64(RecordId), RecordId, DeviceId, Version ORDER BY cityHash64(RecordId)) "
+    "WITH SETTINGS (index_granularity = 256)"
+)
+"""All versions of given rows, wherever their times are (`schemas.latest`)."""
 
 
 _SHAPES = {
@@ -103,6 +117,7 @@ _SHAPES = {
         ("RecordId", "ConnectionId", "DestinationHost", "RemoteIP"),
         ("Timestamp",),
         ("Timestamp AS TimeGenerated",),
+        projections=(_BY_DAY, _BY_HASH),
     ),
     "DeviceEvents": _Shape(
         ("DeviceId", "RecordId"),
@@ -128,6 +143,7 @@ MADE = {
     "0004_proxy_logs": (),
     "0006_descriptions": (),
     "0007_joined_tables": (),
+    "0010_time_order": (),
 }
 """Tables that a generated migration creates, by the migration's title."""
 
@@ -140,8 +156,15 @@ JOINED_MADE = {"0007_joined_tables": tuple(JOINED)}
 VIEWED = {"0007_joined_tables": ("DeviceNetworkEvents", "DeviceEvents")}
 """Views of earlier migrations to which a migration adds columns."""
 
+PROJECTED = {"0010_time_order": ("DeviceNetworkEvents",)}
+"""Tables of earlier migrations that get their projections, and a view of all versions."""
+
 DESCRIBED = {"0006_descriptions": tuple(TABLES)}
 """Tables of earlier migrations whose columns a migration gives new comments."""
+
+
+_REBUILT = "deduplicate_merge_projection_mode = 'rebuild'"
+"""A merge that removes old versions of rows makes the projections of its result anew."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:
@@ -166,6 +189,8 @@ def made(title: str) -> str:
     parts += [joined_table(name) for name in JOINED_MADE.get(title, ())]
     for name in VIEWED.get(title, ()):
         parts += [view(name, again=True), owned(name)]
+    for name in PROJECTED.get(title, ()):
+        parts += [*_projected(name), history(name), owned(name + HISTORY)]
     return "\n".join(parts)
 
 
@@ -176,6 +201,15 @@ def _changes(name: str) -> str:
         changes += [f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.clickhouse} {where}", comment]
         before = column.name
     return _alter(name, changes)
+
+
+def _projected(name: str) -> list[str]:
+    """Return statements that add a table's projections. ClickHouse fills those of the rows that are there in the background."""
+    shape = _SHAPES[name]
+    adds = [f"ADD PROJECTION IF NOT EXISTS {projection}" for projection in shape.projections]
+    fills = [f"MATERIALIZE PROJECTION IF EXISTS {projection.partition(' ')[0]}" for projection in shape.projections]
+    setting = f"MODIFY SETTING {_REBUILT}"
+    return [_alter(name, [change]) for change in (setting, *adds, *fills)]
 
 
 def _comments(name: str) -> list[str]:
@@ -194,6 +228,8 @@ def table(name: str) -> str:
     lines.append("`IngestedAt` DateTime64(3, 'UTC') MATERIALIZED now64(3) COMMENT 'When this version was written'")
     lines += [f"INDEX by_{column} {quoted(column)} TYPE minmax GRANULARITY 1" for column in shape.times]
     lines += [f"INDEX by_{column} {quoted(column)} TYPE bloom_filter(0.01) GRANULARITY 1" for column in shape.looked_up]
+    lines += [f"PROJECTION {projection}" for projection in shape.projections]
+    rebuilt = f", {_REBUILT}" if shape.projections else ""
     body = ",\n    ".join(lines)
     # Partitioned by the month of insertion: an insert has one partition, and a query's filter on the event time never skips
     # the partition of a newer version. Old months can be dropped as a whole.
@@ -203,7 +239,8 @@ def table(name: str) -> str:
         f"ENGINE = {'AggregatingMergeTree' if shape.merged else f'ReplacingMergeTree({shape.version})'}\n"
         "PARTITION BY toYYYYMM(IngestedAt)\n"
         f"ORDER BY ({', '.join(shape.key)})\n"
-        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = 268435456;\n"
+        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = 268435456"
+        f"{rebuilt};\n"
     )
 
 
@@ -254,6 +291,16 @@ def view(name: str, *, again: bool = False) -> str:
         f"CREATE {'OR REPLACE VIEW' if again else 'VIEW IF NOT EXISTS'} {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
         f"FROM {{database}}.{quoted(name + VERSIONS)} FINAL\n{where}"
         f"SETTINGS use_skip_indexes_if_final_exact_mode = 1, do_not_merge_across_partitions_select_final = 0{kept};\n"
+    )
+
+
+def history(name: str) -> str:
+    """Return the statement that creates the view of all stored versions, with the same columns as the view of the latest ones."""
+    shape = _SHAPES[name]
+    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown, *_empty(name)])
+    return (
+        f"CREATE OR REPLACE VIEW {{database}}.{quoted(name + HISTORY)} AS\nSELECT\n    {shown}\n"
+        f"FROM {{database}}.{quoted(name + VERSIONS)};\n"
     )
 
 

@@ -18,6 +18,8 @@ class Table:
 
     source: str
     columns: Mapping[str, str]
+    history: str = ""
+    """What to select all stored versions of the rows from (`schemas.latest`), "" if the reader has no such view."""
 
 
 class Tables(Protocol):

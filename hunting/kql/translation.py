@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hunting.kql import syntax
 from hunting.kql.errors import KqlError, Span
 from hunting.kql.parser import parse
 from hunting.kql.protocols import Table
 from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Function, Relation, Scope
 from hunting.kql.syntax import ColumnType, Print, Query, Render, Script
-from hunting.kql.tabular import operators, sources
+from hunting.kql.tabular import candidates, operators, sources
 from hunting.kql.types import Type
 from hunting.kql.values import SQL_CHARS_MAX, Value, constant, converted, identifier, to_text
 
@@ -133,13 +134,20 @@ class Translation:
             assert scope.relation is not None
             relation = scope.relation
         else:
-            relation = self.relation(source, scope) if isinstance(source, Query) else sources.bind(self, source, scope)
+            relation = self._source(query, source, scope)
         for operator in query.operators:
             if isinstance(operator, Render):
                 self.chart = operator
                 continue
             relation, scope = operators.bind(self, operator, relation, scope)
         return relation
+
+    def _source(self, query: Query, source: syntax.Source | Query, scope: Scope) -> Relation:
+        if isinstance(source, Query):
+            return self.relation(source, scope)
+        if isinstance(source, syntax.Table) and (fewer := candidates.source_of(self, query, scope)):
+            return sources.of_database(self, source.name, replace(self.database[source.name], source=fewer))
+        return sources.bind(self, source, scope)
 
     def table(self, name: str, scope: Scope) -> Relation | None:
         """Return a variable or a table of the database, None if there is none."""

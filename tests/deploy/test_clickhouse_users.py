@@ -49,6 +49,7 @@ def client_of(engine: Engine) -> Iterator[Client]:
 
 
 ROLLUPS = ("FirstSeenDomains", "DestinationsByProcessDay", "DomainRarity", "BeaconCandidates")
+HISTORIES = ("DeviceNetworkEvents_history",)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(["migrate"]) == 0
         assert run(["migrate", "--dry-run"]) == 0
     with engine_as(folder, SUPER) as engine, client_of(engine) as client:
-        for view in (*TABLES, *ROLLUPS):
+        for view in (*TABLES, *ROLLUPS, *HISTORIES):
             # To the library, `default` made them.
             client.command(f"ALTER TABLE {DATABASE}.{view} MODIFY DEFINER = {MIGRATOR} SQL SECURITY DEFINER")
     return folder
@@ -93,7 +94,9 @@ def test_views_have_their_makers_rights(migrated: Path) -> None:
     with engine_as(migrated, SUPER) as engine, client_of(engine) as client:
         found = client.query(f"SELECT name, definer FROM system.tables WHERE database = '{DATABASE}'").result_rows
 
-    assert {name: definer for name, definer in found if definer} == dict.fromkeys([*TABLES, *ROLLUPS], MIGRATOR)
+    assert {name: definer for name, definer in found if definer} == dict.fromkeys(
+        [*TABLES, *ROLLUPS, *HISTORIES], MIGRATOR
+    )
     assert {name for name, definer in found if not definer} == {f"{t}{VERSIONS}" for t in TABLES} | {
         "schema_migrations",
         *JOINED,

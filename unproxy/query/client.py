@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 ERROR_CHARS_MAX = 300
-OF_DEVICE = (
-    "(DeviceName IN ({device:String}, lower({device:String})) OR DeviceId IN ({device:String}, lower({device:String})))"
-)
+OF_DEVICE = "DeviceId IN ({device:String}, lower({device:String}))"
 """SQL condition for the rows of the device in the parameter `device`.
 
-Rows have names in lower case; users may type them in upper case.
+Rows have names in lower case; users may type them in upper case. DeviceName equals DeviceId and is no part of the tables' keys.
 """
 TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
 """SQL expression of a time that is a parameter; the parameter's name replaces %s."""
