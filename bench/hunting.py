@@ -160,6 +160,7 @@ def insert_case(engine: Engine, rows: int = INSERT_ROWS) -> Case:
     sinks = {}
     for name in ("with", "without"):
         settings = Settings(clickhouse=engine.settings(f"insert_{name}", timeout_secs=SECS_MAX))
+        list(of_settings(settings).lines(f"DROP DATABASE IF EXISTS insert_{name} SYNC", output="Null"))
         wiring.migrate(settings)
         client = of_settings(settings)
         if name == "without":

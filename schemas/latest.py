@@ -20,21 +20,23 @@ DAY = "toDate32"
 """Function of the day by which the projection `by_day` is sorted. Date32 covers all years that the column can hold."""
 
 
-def latest(history: str, columns: str, condition: str) -> str:
+def latest(history: str, columns: str, condition: str, *, only_if: str = "true", candidates_max: int = 0) -> str:
     """Return a SELECT of the latest versions that meet a condition.
 
     `history` is the name of the view with all versions, as SQL, and `columns` what to select. `condition` refers to its
-    columns as `t.NAME`, and depends on the row alone.
+    columns as `t.NAME`, and depends on the row alone. `only_if` is a condition on no row: if it is false, there are no rows. It
+    must be false where there may be more candidates than `candidates_max`, unless that is 0.
     """
     return (
-        f"SELECT {columns} FROM {history} AS t WHERE {condition} "
-        f"AND (t.DeviceId, t.RecordId, t.Version) IN ({highest(history, condition)}) LIMIT 1 BY t.DeviceId, t.RecordId"
+        f"SELECT {columns} FROM {history} AS t WHERE {only_if} AND {condition} AND (t.DeviceId, t.RecordId, t.Version) "
+        f"IN ({highest(history, condition, candidates_max)}) LIMIT 1 BY t.DeviceId, t.RecordId"
     )
 
 
-def highest(history: str, condition: str) -> str:
+def highest(history: str, condition: str, candidates_max: int = 0) -> str:
     """Return a SELECT of the identity and the highest Version of each row of which any version meets the condition."""
+    limit = f" LIMIT {candidates_max}" if candidates_max else ""
     return (
         f"SELECT t.DeviceId, t.RecordId, max(t.Version) FROM {history} AS t WHERE cityHash64(t.RecordId) IN "
-        f"(SELECT cityHash64(t.RecordId) FROM {history} AS t WHERE {condition}) GROUP BY t.DeviceId, t.RecordId"
+        f"(SELECT cityHash64(t.RecordId) FROM {history} AS t WHERE {condition}{limit}) GROUP BY t.DeviceId, t.RecordId"
     )

@@ -235,7 +235,7 @@ def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) ->
     if code in _NOT_ALLOWED:
         return SinkRefused(f"ClickHouse does not let {config.username} write {place}; check login and rights: {detail}")
     if code in _UNKNOWN_SETTING:
-        return SinkRefused(f"ClickHouse at {config.url} is too old for us; use 25.8 or later: {detail}")
+        return SinkRefused(f"ClickHouse at {config.url} is too old for us; use 26.1 or later: {detail}")
     if code in _BAD_ROWS:
         return RowsRefused(f"ClickHouse cannot store rows of {table}: {detail}")
     if code is None and not isinstance(error, DatabaseError):

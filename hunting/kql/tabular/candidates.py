@@ -29,7 +29,7 @@ CONDITIONS_MAX = 50
 """Conditions that are evaluated twice, in the candidates and in the operator. Further ones only in the operator."""
 
 CONDITION_CHARS_MAX = 20_000
-"""Length of all conditions in SQL; they occur six times in the query."""
+"""Length of all conditions in SQL; they occur five times in the query."""
 
 _TIMES = ("Timestamp", "TimeGenerated")
 _BOUNDS = {">": ">=", ">=": ">=", "<": "<=", "<=": "<=", "==": "="}
@@ -81,10 +81,8 @@ def source_of(translation: Translation, query: s.Query, scope: Scope) -> str:
     counted = f"SELECT 1 FROM {table.history} AS t WHERE {condition} LIMIT {ROWS_MAX + 1}"
     few = f"(SELECT count() <= {ROWS_MAX} FROM ({counted}))"
     names = ", ".join(f"t.{identifier(name)} AS {identifier(name)}" for name in table.columns)
-    body = (
-        f"{latest(table.history, names, f'{few} AND {condition}')}\n"
-        f"  UNION ALL\n  SELECT {names} FROM {table.source} AS t WHERE NOT {few} AND {condition}"
-    )
+    fast = latest(table.history, names, condition, only_if=few, candidates_max=ROWS_MAX)
+    body = f"{fast}\n  UNION ALL\n  SELECT {names} FROM {table.source} AS t WHERE NOT {few} AND {condition}"
     return translation.cte(body, Relation("", ()), "latest versions of the rows that the next operators keep").source
 
 
