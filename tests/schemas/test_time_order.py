@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from bench.hunting import fill
+from bench.hunting.__main__ import fill
+from hunting.latest import highest, latest
 from schemas.ddl import migrations
-from schemas.latest import highest, latest
 from sinks import migrate as migrating
 from sinks.clickhouse import connect
 from sinks.migrate import migrate
