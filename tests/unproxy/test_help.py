@@ -84,7 +84,7 @@ def test_each_format_of_lines_has_an_array() -> None:
     }
 
     assert len(formats) >= 9
-    assert [name for name, default in formats.items() if not {"json", "jsonl"} <= set(type(default))] == []
+    assert [name for name, default in formats.items() if not {"json", "jsonl"} <= set(default.__class__)] == []
 
 
 def test_help_loads_nothing_heavy() -> None:
