@@ -167,7 +167,7 @@ DESCRIBED = {"0006_descriptions": tuple(TABLES)}
 
 
 _REBUILT = "deduplicate_merge_projection_mode = 'rebuild'"
-"""A merge that removes old versions of rows makes the projections of its result anew."""
+"""A merge that removes old versions of rows makes the projections of its result again."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:

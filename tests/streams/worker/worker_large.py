@@ -1,6 +1,6 @@
 """A worker with the real pipeline as a process of its own, which dies once between the parts of a checkpoint.
 
-Settings as JSON on stdin. A file `dies-within` beside its data folder says `snapshot` or `delta`: the worker removes it and kills
+Settings as JSON on stdin. A file `dies-within` beside its data folder names `snapshot` or `delta`: the worker removes it and kills
 itself when the third of four or more parts of such a checkpoint has reached the changelog.
 """
 
