@@ -1,7 +1,7 @@
 """A worker with the real pipeline as a process of its own, which dies once between the parts of a checkpoint.
 
-Settings as JSON on stdin. A file `dies-within` beside its data folder names `snapshot` or `delta`: the worker removes it and kills
-itself when the third of four or more parts of such a checkpoint has reached the changelog.
+Settings as JSON on stdin. A file `dies-within` beside its data folder names `snapshot` or `delta`: the worker removes it and
+kills itself when the third of four or more parts of such a checkpoint has reached the changelog.
 """
 
 from __future__ import annotations
