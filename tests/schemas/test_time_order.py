@@ -79,6 +79,20 @@ def test_new_table_and_migrated_table_agree(client: Client, unique: str) -> None
     assert migrated == client.query(definition).result_rows == [(["by_day", "by_hash"],)]
 
 
+def test_history_has_the_columns_of_the_view(client: Client, unique: str) -> None:
+    """A hunt names the columns of the view of the latest versions, and may read the view of all versions instead."""
+    migrate(client, unique)
+    latest_ones, all_ones = (
+        client.query(
+            f"SELECT name, type FROM system.columns WHERE database = '{unique}' AND table = '{name}'"
+        ).result_rows
+        for name in ("DeviceNetworkEvents", "DeviceNetworkEvents_history")
+    )
+
+    assert latest_ones
+    assert latest_ones == all_ones
+
+
 def test_merge_keeps_projections_right(client: Client, unique: str) -> None:
     """A merge removes old versions from the projections, too."""
     migrate(client, unique)
