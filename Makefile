@@ -15,6 +15,9 @@ PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# The tests start hundreds of Python processes; each would compile the code again where the environment forbids to keep bytecode.
+export PYTHONDONTWRITEBYTECODE :=
+
 UNITS := $(wildcard deploy/systemd/*.service)
 ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from hunting.kql.protocols import Table
 from hunting.kql.values import identifier
 from schemas.columns import columns
+from schemas.ddl import HISTORY
 from schemas.joined_tables import JOINED, columns_of, extra_columns
-from schemas.latest import HISTORY
 from schemas.tables import TABLES
 
 _LEFT_OUT = re.compile(r"\..*|.*_versions|.*_history|schema_migrations")

@@ -19,9 +19,12 @@ from importlib import resources
 from schemas import joined_tables
 from schemas.columns import columns
 from schemas.joined_tables import JOINED
-from schemas.latest import DAY, HISTORY
 from schemas.tables import TABLES
 
+HISTORY = "_history"
+"""Suffix of the name of the view with all versions."""
+DAY = "toDate32"
+"""Function of the day by which the projection `by_day` is sorted. Date32 covers all years that the column can hold."""
 VERSIONS = "_versions"
 """Suffix of the name of the table behind a view."""
 
@@ -107,7 +110,7 @@ _BY_HASH = (
     "by_hash (SELECT cityHash64(RecordId), RecordId, DeviceId, Version ORDER BY cityHash64(RecordId)) "
     "WITH SETTINGS (index_granularity = 256)"
 )
-"""All versions of given rows, wherever their times are (`schemas.latest`)."""
+"""All versions of given rows, wherever their times are (`hunting.latest`)."""
 
 
 _SHAPES = {
@@ -164,7 +167,7 @@ DESCRIBED = {"0006_descriptions": tuple(TABLES)}
 
 
 _REBUILT = "deduplicate_merge_projection_mode = 'rebuild'"
-"""A merge that removes old versions of rows makes the projections of its result anew."""
+"""A merge that removes old versions of rows makes the projections of its result again."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:

@@ -17,6 +17,8 @@ from pydantic_settings import SettingsError as NotDecodable
 from schemas.sections.base import Section
 from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings, SettingsError
 
+FILE_CHARS_MAX = 1_000_000
+"""Characters of a settings file. A path such as `/dev/zero` has no end."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 REMOVED = {
     "inputs.http_token": 'write a grant for the sender instead: [inputs.grants.NAME] with token = "…", and with devices = ["*"] '
@@ -58,7 +60,7 @@ def load(path: Path | None = None, *, with_environment: bool = True) -> Settings
 
 
 def _text_of(file: Path) -> str:
-    """Return the file's text. Raises OSError, or SettingsError if the user is root and others can write the file."""
+    """Return the file's text. Raises OSError, or SettingsError if it is too long, or the user is root and others can write it."""
     with file.open(encoding="utf-8") as opened:
         if os.geteuid() == 0:
             # The status of the open file: the path could lead to another file a moment later.
@@ -72,7 +74,10 @@ def _text_of(file: Path) -> str:
                 _distrust(
                     f"{file}: others can write in its folder and replace it", f"chmod go-w {file.resolve().parent}"
                 )
-        return opened.read()
+        text = opened.read(FILE_CHARS_MAX + 1)
+    if len(text) > FILE_CHARS_MAX:
+        raise SettingsError(f"{file}: longer than {FILE_CHARS_MAX:,} characters; name a settings file with --config")
+    return text
 
 
 def _distrust(why: str, remedy: str) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from unproxy.output import json_array
 
 if TYPE_CHECKING:
     from schemas.events import Micros
@@ -30,13 +32,6 @@ SAMPLE = (
 """The sample that ships with the project, as arguments of a command that runs in the project's folder."""
 
 
-class Shape(StrEnum):
-    """Format of a command's output lines."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-
-
 class Form(StrEnum):
     """How records are written."""
 
@@ -44,9 +39,12 @@ class Form(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
 
+    def written(self, lines: Iterable[str]) -> Iterator[str]:
+        """Return the lines of the output from lines in this format; JSON lines become one array where this is JSON."""
+        return json_array(lines) if self is Form.JSON else iter(lines)
+
 
 FormOption = Annotated[Form, typer.Option("--format", help="Lines for people, one JSON array, or JSON lines.")]
-ShapeOption = Annotated[Shape, typer.Option("--format", help="Lines for people, or JSON lines.")]
 DataOption = Annotated[
     Path | None,
     typer.Option(

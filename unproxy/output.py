@@ -15,6 +15,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -62,18 +63,32 @@ def printable_json(line: bytes) -> bytes:
     return line if line.isascii() and b"\x7f" not in line else printable(line.decode()).encode()
 
 
+def json_array(lines: Iterable[str]) -> Iterator[str]:
+    """Yield JSON lines as the lines of one JSON array."""
+    before = "[\n"
+    for line in lines:
+        yield before + line
+        before = ","
+    yield "[]" if before == "[\n" else "]"
+
+
 def notify(message: str) -> None:
     """Write one line about the work to stderr."""
     typer.echo(f"unproxy: {printable(message)}", err=True)
 
 
 def colored(text: str, color: str, *, err: bool = False) -> None:
-    """Write a line to stdout, or to stderr with `err`, in a color if that is a terminal."""
+    """Write a line to stdout, or to stderr with `err`, in a color if that stream takes colors."""
     stream = sys.stderr if err else sys.stdout
     line = printable_lines(text)
     file = below(stream)
-    file.write(f"{typer.style(line, fg=color) if stream.isatty() else line}\n")
+    file.write(f"{typer.style(line, fg=color) if in_color(stream) else line}\n")
     file.flush()
+
+
+def in_color(stream: TextIO) -> bool:
+    """Return whether a stream takes colors: a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def below(stream: TextIO) -> TextIO:

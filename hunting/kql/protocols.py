@@ -19,7 +19,7 @@ class Table:
     source: str
     columns: Mapping[str, str]
     history: str = ""
-    """What to select all stored versions of the rows from (`schemas.latest`), "" if the reader has no such view."""
+    """What to select all stored versions of the rows from (`hunting.latest`), "" if the reader has no such view."""
 
 
 class Tables(Protocol):

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from schemas.sections.base import proxy_address
 from schemas.sections.inputs import GrantSettings
 from schemas.settings import Settings, SettingsError
-from schemas.settings_file import described, dump, load
+from schemas.settings_file import FILE_CHARS_MAX, described, dump, load
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,12 @@ def test_file_in_the_current_folder_is_found() -> None:
     _file('[kafka]\nbootstrap = "kafka-1:9092"\n')
 
     assert load().kafka.bootstrap == "kafka-1:9092"
+
+
+def test_file_without_an_end_is_an_error() -> None:
+    """It is read up to the bound only, and the message names the file and the bound."""
+    assert load(_file("#" * FILE_CHARS_MAX)) == Settings()
+    assert _complaint(_file("#" * (FILE_CHARS_MAX + 1))).startswith("unproxy.toml: longer than 1,000,000 characters")
 
 
 def test_environment_goes_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from bench.hunting import fill
+from bench.hunting.__main__ import fill
+from hunting.latest import highest, latest
 from schemas.ddl import migrations
-from schemas.latest import highest, latest
 from sinks import migrate as migrating
 from sinks.clickhouse import connect
 from sinks.migrate import migrate
@@ -77,6 +77,20 @@ def test_new_table_and_migrated_table_agree(client: Client, unique: str) -> None
     migrating.recreate_tables(client, unique)
 
     assert migrated == client.query(definition).result_rows == [(["by_day", "by_hash"],)]
+
+
+def test_history_has_the_columns_of_the_view(client: Client, unique: str) -> None:
+    """A hunt names the columns of the view of the latest versions, and may read the view of all versions instead."""
+    migrate(client, unique)
+    latest_ones, all_ones = (
+        client.query(
+            f"SELECT name, type FROM system.columns WHERE database = '{unique}' AND table = '{name}'"
+        ).result_rows
+        for name in ("DeviceNetworkEvents", "DeviceNetworkEvents_history")
+    )
+
+    assert latest_ones
+    assert latest_ones == all_ones
 
 
 def test_merge_keeps_projections_right(client: Client, unique: str) -> None:

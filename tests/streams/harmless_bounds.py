@@ -124,6 +124,7 @@ HARMLESS = {
         worker.metrics_port sink.metrics_port publisher.metrics_port
     """,
     "a secret that could be guessed is an error at the start": "schemas.sections.inputs TOKEN_CHARS_MIN",
+    "a settings file that is longer is an error at the start": "schemas.settings_file FILE_CHARS_MAX",
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX

@@ -73,6 +73,20 @@ def test_verbs_below_verbs_have_examples(verb: str, below: str, capsys: pytest.C
     assert capsys.readouterr().out.rstrip().splitlines()[-1].strip() == command.epilog.splitlines()[-1].strip()
 
 
+def test_each_format_of_lines_has_an_array() -> None:
+    """A verb that writes JSON lines writes one JSON array, too."""
+    verbs = [one for verb in GROUP.commands.values() for one in getattr(verb, "commands", {"": verb}).values()]
+    formats = {
+        verb.name: option.default
+        for verb in verbs
+        for option in verb.params
+        if option.opts == ["--format"] and verb.name != "import"
+    }
+
+    assert len(formats) >= 9
+    assert [name for name, default in formats.items() if not {"json", "jsonl"} <= set(default.__class__)] == []
+
+
 def test_help_loads_nothing_heavy() -> None:
     """`--help` answers at once, as it imports none of the rooms and no big library."""
     code = f"import sys, unproxy.cli; print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from schemas.indicators import Severity
 from schemas.tables import AlertKind
 from unproxy.errors import Failed, Fixable
 from unproxy.options import DataOption, Form, FormOption, State, as_iso, span_of, state_of, stop_asked
-from unproxy.output import notify
+from unproxy.output import in_color, notify
 
 if TYPE_CHECKING:
     from unproxy.query.alerts import Wanted
@@ -63,7 +64,7 @@ def alerts(
     from unproxy.local.connect import tables
     from unproxy.query.alerts import Wanted, line, stored
     from unproxy.query.devices import never_seen
-    from unproxy.query.screen import records
+    from unproxy.query.screen import records, write
 
     if from_start and not follow:
         raise Fixable("--from-start goes with --follow")
@@ -82,8 +83,12 @@ def alerts(
         unknown = never_seen(client, device) if device and not rows else ""
     if unknown:
         raise Failed(unknown)
-    for text in map(line, rows) if form is Form.TEXT else records(rows, array=form is Form.JSON):
-        typer.echo(text)
+    if form is Form.TEXT:
+        color = in_color(sys.stdout)
+        write((line(row, color=color) for row in rows), color=color)
+    else:
+        for text in records(rows, array=form is Form.JSON):
+            typer.echo(text)
     if not rows:
         typer.echo("no alerts", err=True)
 
@@ -92,13 +97,18 @@ def _follow(state: State, data: Path | None, wanted: Wanted, form: Form, *, from
     """Write each change of an alert until Ctrl-C."""
     from unproxy.local.connect import services
     from unproxy.query.alerts import followed, line
+    from unproxy.query.screen import write
 
+    color = in_color(sys.stdout)
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = services(state, data).settings
     with stop_asked() as stop:
         for alert in followed(settings, wanted, from_start, notify):
             if alert is not None:
-                typer.echo(line(alert) if form is Form.TEXT else json.dumps(alert))
+                if form is Form.TEXT:
+                    write(iter([line(alert, color=color)]), color=color)
+                else:
+                    typer.echo(json.dumps(alert))
             if stop.is_set():
                 return
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.throttle import Throttle
-from unproxy.options import DataOption, Shape, ShapeOption, state_of
+from unproxy.options import DataOption, Form, FormOption, state_of
 from unproxy.output import NOTIFY_SECS, notify, printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def detach_damaged(
         list[str] | None, typer.Option(metavar="NAME", help="Only this table; may be given several times.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the damaged parts and change nothing.")] = False,
-    shape: ShapeOption = Shape.TEXT,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
     """Detach the parts of tables that ClickHouse cannot read.
@@ -42,16 +43,19 @@ def detach_damaged(
     client = of_settings(settings)
     client.ping()
     parts: list[Part] = []
-    for name in table or known:
-        found = []
-        for part in damaged(client, name, _progress(name)):
-            if not part.detached and not dry_run and not detach(client, part):
-                continue
-            found.append(part)
-            _write(part, dry_run, shape)
-        if found and not dry_run:
-            forget_inserts(client, name)
-        parts += found
+
+    def found() -> Iterator[Part]:
+        for name in table or known:
+            before = len(parts)
+            for part in damaged(client, name, _progress(name)):
+                if part.detached or dry_run or detach(client, part):
+                    parts.append(part)
+                    yield part
+            if len(parts) > before and not dry_run:
+                forget_inserts(client, name)
+
+    for line in form.written(_line(part, dry_run, form) for part in found()):
+        typer.echo(line)
     if not parts:
         notify("no part is damaged")
         return
@@ -62,15 +66,14 @@ def detach_damaged(
     )
 
 
-def _write(part: Part, dry_run: bool, shape: Shape) -> None:
+def _line(part: Part, dry_run: bool, form: Form) -> str:
     done = "detached by ClickHouse before" if part.detached else "to detach" if dry_run else "detached"
-    if shape is Shape.JSONL:
+    if form is not Form.TEXT:
         fields = {"Table": part.table, "Part": part.name, "Done": done, "Rows": part.rows, "Why": part.why}
-        typer.echo(json.dumps({**fields, "FirstWritten": part.first_written, "LastWritten": part.last_written}))
-        return
+        return json.dumps({**fields, "FirstWritten": part.first_written, "LastWritten": part.last_written})
     rows = "rows" if part.rows is None else f"{part.rows:,} rows"
     when = f"{part.first_written} to {part.last_written}" if part.first_written else f"until {part.last_written}"
-    typer.echo(printable(f"{part.table}  part {part.name} {done}: {rows} written {when}; {part.why}"))
+    return printable(f"{part.table}  part {part.name} {done}: {rows} written {when}; {part.why}")
 
 
 def _progress(table: str) -> Progress:

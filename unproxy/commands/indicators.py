@@ -15,16 +15,17 @@ from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
 from unproxy.options import DataOption, RawCsvOption, example, state_of, stop_asked
-from unproxy.output import notify, printable
+from unproxy.output import json_array, notify, printable
 
 if TYPE_CHECKING:
     from unproxy.indicators.topic import Board
 
 
-class Shape(StrEnum):
+class ListFormat(StrEnum):
     """Format of the output of `list`."""
 
     TEXT = "text"
+    JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
 
@@ -86,9 +87,10 @@ def add(
 @family.command("list", epilog=example("indicators list --format csv"))
 def list_(
     context: typer.Context,
-    shape: Annotated[
-        Shape, typer.Option("--format", help="A table for people, JSON lines, or CSV as Defender has it.")
-    ] = Shape.TEXT,
+    form: Annotated[
+        ListFormat,
+        typer.Option("--format", help="A table for people, one JSON array, JSON lines, or CSV as Defender has it."),
+    ] = ListFormat.TEXT,
     raw_csv: RawCsvOption = False,
     data: DataOption = None,
 ) -> None:
@@ -100,12 +102,12 @@ def list_(
 
     with board_of(context, data) as board:
         found = board.indicators()
-    if shape is Shape.CSV:
+    if form is ListFormat.CSV:
         for line in lines_of(found, raw=raw_csv):
             sys.stdout.buffer.write(f"{line}\n".encode())
         sys.stdout.buffer.flush()
     else:
-        for line in _lines(found, shape):
+        for line in _lines(found, form):
             typer.echo(line)
     typer.echo(f"{len(found):,} indicator{'' if len(found) == 1 else 's'}", err=True)
 
@@ -242,13 +244,14 @@ def _cells(one: Indicator) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _lines(found: Sequence[Indicator], shape: Shape) -> Iterator[str]:
+def _lines(found: Sequence[Indicator], form: ListFormat) -> Iterator[str]:
     import msgspec
 
     from unproxy.query.formats import screen_width, table
 
-    if shape is Shape.JSONL:
-        yield from (msgspec.json.encode(one).decode() for one in found)
+    if form is not ListFormat.TEXT:
+        objects = (msgspec.json.encode(one).decode() for one in found)
+        yield from json_array(objects) if form is ListFormat.JSON else objects
     elif found:
         lines, left_out = table(_NAMES, (_cells(one) for one in found), screen_width())
         yield from lines

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import DataOption, Shape, ShapeOption, state_of, stop_asked, utc_time
+from unproxy.options import DataOption, Form, FormOption, state_of, stop_asked, utc_time
 from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def rejects(
     again: Annotated[
         bool, typer.Option("--again", help="With --replay: also lines that were replayed before.")
     ] = False,
-    shape: ShapeOption = Shape.TEXT,
+    form: FormOption = Form.TEXT,
     data: DataOption = None,
 ) -> None:
     """Show which lines could not be read, or replay them after a fix.
@@ -54,13 +55,14 @@ def rejects(
     state = state_of(context)
     begin = utc_time("--since", since)
     if replay:
-        _replay(services(state, data).settings, _wanted(reason, dialect, device, begin), again, dry_run, shape)
+        _replay(services(state, data).settings, _wanted(reason, dialect, device, begin), again, dry_run, form)
         return
     with tables(state, data) as client:
         rows = stored(client, Selection(reason, dialect, device, begin, limit))
         there = kinds(client) if not rows else ""
-    for row in rows:
-        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(lines(row)))
+    shown = ("\n".join(lines(row)) if form is Form.TEXT else json.dumps(row) for row in rows)
+    for line in form.written(shown):
+        typer.echo(line)
     if not rows:
         typer.echo(f"no rejects match; {there}" if there else "no rejects at all", err=True)
 
@@ -72,7 +74,7 @@ def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:
     return Wanted(reason or ANY, dialect or ANY, device, parse_micros(since) // 1_000 if since else 0)
 
 
-def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shape: Shape) -> None:
+def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, form: Form) -> None:
     from unproxy.ops.rejects import Replay
     from unproxy.timeouts import Stopped
 
@@ -85,7 +87,8 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
         except Stopped:
             notify(f"stopped; {run.account.replayed:,} were replayed")
             raise KeyboardInterrupt from None
-    _write(account, dry_run, shape)
+    for line in form.written(_lines(account, dry_run, form)):
+        typer.echo(line)
     if not account.replayed:
         typer.echo("nothing to replay" + (f"; {account.before:,} were before" if account.before else ""), err=True)
     elif not wanted.is_whole and not dry_run:
@@ -95,10 +98,10 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
         )
 
 
-def _write(account: Account, dry_run: bool, shape: Shape) -> None:
+def _lines(account: Account, dry_run: bool, form: Form) -> Iterator[str]:
     for (reason, dialect, why), count in sorted(account.done.items(), key=lambda item: (-item[1], item[0])):
         done = "left" if why else "to replay" if dry_run else "replayed"
-        if shape is Shape.JSONL:
-            typer.echo(json.dumps({"Reason": reason, "Dialect": dialect, "Count": count, "Done": done, "Why": why}))
+        if form is Form.TEXT:
+            yield printable(f"{count:,} {done}  {reason}  {dialect or 'no dialect'}{f'  {why}' if why else ''}")
         else:
-            typer.echo(printable(f"{count:,} {done}  {reason}  {dialect or 'no dialect'}{f'  {why}' if why else ''}"))
+            yield json.dumps({"Reason": reason, "Dialect": dialect, "Count": count, "Done": done, "Why": why})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unproxy.errors import Damaged, Failed, Fixable
-from unproxy.options import Shape, state_of
+from unproxy.options import Form, FormOption, state_of
 from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def replay(
             "--all", help="With --indicators: also alerts without an indicator, and those that stay the same."
         ),
     ] = False,
-    shape: Annotated[
-        Shape, typer.Option("--format", help="Format of alerts on stdout: readable lines or JSON lines.")
-    ] = (Shape.TEXT),
+    form: FormOption = Form.TEXT,
 ) -> None:
     """Turn recorded sensor files into rows, or try indicators on them.
 
@@ -62,7 +60,7 @@ def replay(
     several files are merged by arrival time. A summary is written to stderr. The exit code is 1 if no line could be read,
     or if a file is damaged; the rows of all other lines are written before.
 
-    With --indicators, the alerts that these indicators raise are written to stdout at the end, one per line. With
+    With --indicators, the alerts that these indicators raise are written to stdout at the end, in the given --format. With
     --against, only the differences are written: + would be new, - would be gone, ~ has another kind, severity, count or
     indicator. The files may have any format that `unproxy indicators import` reads; refused entries are reported on stderr
     and left out. For example:
@@ -86,7 +84,8 @@ def replay(
         done.write(summary)
     if judges:
         new, *old = judges
-        for line in _differences(new, old[0], shape, whole) if old else _alerts(new, shape, whole):
+        lines = _differences(new, old[0], form, whole) if old else _alerts(new, form, whole)
+        for line in form.written(lines):
             typer.echo(line)
     if done.damage:
         raise Damaged(done.damage)
@@ -110,7 +109,7 @@ def _judge(settings: Settings, file: Path) -> Judge:
     return Judge(wiring.pipeline(settings, listed))
 
 
-def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:
+def _alerts(judge: Judge, form: Form, whole: bool) -> Iterator[str]:
     import msgspec
 
     from unproxy.offline.backtest import line
@@ -118,18 +117,18 @@ def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:
     alerts = judge.alerts
     standing = [alert for alert in alerts if alert.IndicatorId]
     for alert in alerts if whole else standing:
-        yield msgspec.json.encode(alert).decode() if shape is Shape.JSONL else line(alert)
+        yield line(alert) if form is Form.TEXT else msgspec.json.encode(alert).decode()
     others = len(alerts) - len(standing)
     typer.echo(f"alerts: {len(standing):,} with an indicator, {others:,} without", err=True)
 
 
-def _differences(new: Judge, old: Judge, shape: Shape, whole: bool) -> Iterator[str]:
+def _differences(new: Judge, old: Judge, form: Form, whole: bool) -> Iterator[str]:
     from unproxy.offline.backtest import Fate, difference_json, difference_line, differences
 
     found = differences(new.alerts, old.alerts)
     for one in found:
         if whole or one.fate is not Fate.SAME:
-            yield difference_json(one).decode() if shape is Shape.JSONL else difference_line(one)
+            yield difference_line(one) if form is Form.TEXT else difference_json(one).decode()
     count = Counter(one.fate for one in found)
     counts = ", ".join(f"{count[fate]:,} {fate}" for fate in Fate)
     typer.echo(f"alerts: {counts}", err=True)

@@ -9,7 +9,7 @@ import typer
 from schemas.tables import AlertKind
 from unproxy.commands.indicators import board_of, of_name, report_unknown_groups
 from unproxy.errors import Failed, Fixable
-from unproxy.options import DataOption, Shape, ShapeOption, example
+from unproxy.options import DataOption, Form, FormOption, example
 from unproxy.output import printable
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def add(
 
 
 @family.command("list", epilog=example("suppress list"))
-def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
+def list_(context: typer.Context, form: FormOption = Form.TEXT, data: DataOption = None) -> None:
     """List all suppressions, including past ones."""
     with board_of(context, data) as board:
         found = board.suppressions()
-    for one in found:
-        typer.echo(_object(one) if shape is Shape.JSONL else _line(one))
+    for line in form.written(_line(one) if form is Form.TEXT else _object(one) for one in found):
+        typer.echo(line)
     typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from schemas.tables import Layer
 from unproxy.errors import Failed
 from unproxy.options import DataOption, Form, FormOption, as_iso, span_of, state_of
-from unproxy.output import notify, printable
+from unproxy.output import in_color, notify, printable
 
 if TYPE_CHECKING:
     from schemas.events import Micros
@@ -55,7 +56,7 @@ def timeline(
     if unknown:
         raise Failed(unknown)
     if form is Form.TEXT:
-        color = screen.in_color()
+        color = in_color(sys.stdout)
         if page.rows:
             lines = screen.timeline_lines(page.rows, screen.width_of_output(), wide=wide, color=color)
             screen.write(lines, color=color)

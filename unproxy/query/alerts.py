@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from common.throttle import Throttle
 from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, TIME, Client
+from unproxy.query.screen import COLORS
 from unproxy.query.times import readable
 
 if TYPE_CHECKING:
@@ -150,14 +153,13 @@ def destination(alert: Row) -> str:
     return f"{domain}{asked}" + (f" through {proxy}" if proxy and proxy != domain else "")
 
 
-def line(alert: Row) -> str:
-    """Return an alert as one line."""
+def line(alert: Row, *, color: bool = False) -> str:
+    """Return an alert as one line, everything escaped; with `color` the severity has the color of a terminal."""
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
+    severity = alert.get("Severity", "")
+    head = f"{readable(alert['LastTime'])}  {alert['Kind']:12}"
     parts = [
-        readable(alert["LastTime"]),
-        f"{alert['Kind']:12}",
-        f"{alert.get('Severity', ''):6}",
         alert["DeviceName"],
         f"{process}{pid}",
         destination(alert),
@@ -168,7 +170,10 @@ def line(alert: Row) -> str:
         suppression(alert),
         f"[{alert['AlertId'][:12]}]",
     ]
-    return printable("  ".join(part for part in parts if part))
+    shown = printable(f"{severity:6}")
+    if color and severity in COLORS:
+        shown = typer.style(shown, fg=COLORS[severity])
+    return "  ".join([printable(head), shown, printable("  ".join(part for part in parts if part))])
 
 
 def counted(alert: Row) -> str:

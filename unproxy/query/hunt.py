@@ -75,11 +75,13 @@ class Hunt:
         if path is None:
             raise Fixable(f"externaldata is not fetched; save {address} and name the file: --external '{address}=FILE'")
         try:
-            if path.stat().st_size > EXTERNAL_BYTES_MAX:
-                raise Fixable(f"{path}: larger than {EXTERNAL_BYTES_MAX // 1_000_000} MB")
-            return path.read_text(encoding="utf-8", errors="replace")
+            with path.open("rb") as opened:
+                content = opened.read(EXTERNAL_BYTES_MAX + 1)  # The size of a pipe or device is not known before.
         except OSError as error:
             raise Fixable(f"{path}: {error.strerror}; name a file that can be read") from None
+        if len(content) > EXTERNAL_BYTES_MAX:
+            raise Fixable(f"{path}: larger than {EXTERNAL_BYTES_MAX // 1_000_000} MB; name a smaller file")
+        return content.decode("utf-8", errors="replace")
 
 
 def tables_of(client: Client) -> dict[str, Table]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from unproxy.output import below, printable
+from unproxy.output import below, json_array, printable
 from unproxy.query.formats import PIPE_CHARS
 from unproxy.query.timeline import Row, address, marks, short_ids, target
 from unproxy.query.times import readable
@@ -54,13 +54,8 @@ def width_of_output() -> int:
     return shutil.get_terminal_size().columns if known else PIPE_CHARS
 
 
-def in_color() -> bool:
-    """Return whether stdout takes colors: a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
 def write(lines: Iterator[str], *, color: bool) -> None:
-    """Write lines that `timeline_lines` made; with colors past the guard, as each cell was escaped before."""
+    """Write lines; with colors past the guard, so that all other text in them must be escaped already."""
     if not color:
         for line in lines:
             typer.echo(line)
@@ -224,10 +219,6 @@ def _folded(text: str, width: int) -> Iterator[str]:
 
 
 def records(objects: Iterable[Mapping[str, Any]], *, array: bool) -> Iterator[str]:
-    """Yield objects as JSON, one a line; `array` makes one JSON array of the lines."""
-    before = "[\n" if array else ""
-    for one in objects:
-        yield f"{before}{json.dumps(one, ensure_ascii=False)}"
-        before = "," if array else ""
-    if array:
-        yield "[]" if before == "[\n" else "]"
+    """Return objects as JSON, one a line; `array` makes one JSON array of the lines."""
+    lines = (json.dumps(one, ensure_ascii=False) for one in objects)
+    return json_array(lines) if array else lines

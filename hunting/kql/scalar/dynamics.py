@@ -282,9 +282,10 @@ def _bag_of_arrays(values: Sequence[Value]) -> str:
 
 
 def _jaccard(values: Sequence[Value]) -> str:
-    """Return the share of common elements in all elements of two sets; NaN where both are empty."""
+    """Return the share of common elements in all elements of two sets: a dynamic number, null where both are empty."""
     both, all_ = (f"{name}({elements(values[0])}, {elements(values[1])})" for name in ("arrayIntersect", "arrayConcat"))
-    return f"(length(arrayDistinct({both})) / length(arrayDistinct({all_})))"
+    share = f"(length(arrayDistinct({both})) / length(arrayDistinct({all_})))"
+    return to_dynamic(Value(share, REAL, False)).sql
 
 
 def _type_name(values: Sequence[Value]) -> str:
@@ -328,7 +329,7 @@ FUNCTIONS = {
     "array_split": Signature(DYNAMIC, "ya", _divided),
     "zip": Signature(DYNAMIC, "yy*", _zipped),
     "bag_zip": Signature(DYNAMIC, "yy", _bag_of_arrays),
-    "jaccard_index": Signature(REAL, "yy", _jaccard),
+    "jaccard_index": Signature(DYNAMIC, "yy", _jaccard),
     "array_concat": Signature(DYNAMIC, "y*", _concat),
     "array_slice": Signature(DYNAMIC, "yll", _slice),
     "array_reverse": Signature(DYNAMIC, "y", lambda v: array(f"arrayReverse({elements(v[0])})")),

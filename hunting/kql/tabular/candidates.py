@@ -2,7 +2,7 @@
 
 The view of a table's latest versions (FINAL) reads all rows of a table whose key is no time. If the first operators of a query
 are `where` with a start of the time, and a condition that few rows meet, the rows come from the view of all versions
-instead (`schemas.latest`). The operators stay as they are and filter these rows again: the conditions here only leave out rows
+instead (`hunting.latest`). The operators stay as they are and filter these rows again: the conditions here only leave out rows
 that they would drop. If more than `ROWS_MAX` versions meet the conditions, the query reads the view of the latest versions.
 """
 
@@ -18,7 +18,8 @@ from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scope import Column, Relation, Scope
 from hunting.kql.types import NEVER_NULL, Type, of_clickhouse
 from hunting.kql.values import Value, identifier
-from schemas.latest import DAY, latest
+from hunting.latest import latest
+from schemas.ddl import DAY
 
 if TYPE_CHECKING:
     from hunting.kql.protocols import Table, Translation

@@ -14,7 +14,7 @@ from hunting.kql.scalar.binder import Scalars
 from hunting.kql.scalar.dynamics import array
 from hunting.kql.scope import Column, Relation, Scope
 from hunting.kql.types import NUMBERS, Type
-from hunting.kql.values import Value, as_column, identifier, to_dynamic
+from hunting.kql.values import EPOCH_TICKS, Value, as_column, identifier, to_dynamic
 
 if TYPE_CHECKING:
     from hunting.kql.protocols import Translation
@@ -31,9 +31,9 @@ def make_series(translation: Translation, node: s.MakeSeries, relation: Relation
         raise KqlError(f"expected a number, datetime or timespan, found a {axis.type}", node.axis.value.span)
     axis_name = axis_name or "Column1"
     outer = Scalars(translation, scope.without_columns())
-    first = _bound(node.first, outer, axis, relation, "min")
-    last = _bound(node.last, outer, axis, relation, "max")
     size = f"intDiv({step.sql}, 10)" if axis.type is Type.DATETIME else step.sql
+    first = _plain(outer.bind(node.first)) if node.first is not None else _first_bin(axis, relation, size)
+    last = _plain(outer.bind(node.last)) if node.last is not None else _end(axis, relation, first, size)
     keys = [scalars.named(item) for item in node.by]
     number = f"toInt64(floor(({_plain(axis)} - {first}) / {size}))"
     count = f"toUInt64(least(greatest(ceil(({last} - {first}) / {size}), 0), {POINTS_MAX}))"
@@ -70,11 +70,18 @@ def _plain(value: Value) -> str:
     return f"toUnixTimestamp64Micro({value.sql})" if value.type is Type.DATETIME else value.sql
 
 
-def _bound(node: s.Expression | None, scalars: Scalars, axis: Value, relation: Relation, extreme: str) -> str:
-    if node is not None:
-        return _plain(scalars.bind(node))
-    past = " + 1" if extreme == "max" else ""
-    return f"(SELECT {extreme}({_plain(axis)}){past} FROM {relation.source} AS t)"
+def _first_bin(axis: Value, relation: Relation, size: str) -> str:
+    """Return the start of the bin of the smallest value; bins of times count from the year 1, as those of `bin`."""
+    origin = EPOCH_TICKS // 10 if axis.type is Type.DATETIME else 0
+    bin_ = f"floor((min({_plain(axis)}) + {origin}) / {size}) * {size} - {origin}"
+    if axis.type in (Type.DATETIME, Type.TIMESPAN, Type.INT, Type.LONG):
+        bin_ = f"min({_plain(axis)}) - positiveModulo(min({_plain(axis)}) + {origin}, {size})"
+    return f"(SELECT {bin_} FROM {relation.source} AS t)"
+
+
+def _end(axis: Value, relation: Relation, first: str, size: str) -> str:
+    """Return the end of the bin of the largest value."""
+    return f"({first} + (floor(((SELECT max({_plain(axis)}) FROM {relation.source} AS t) - {first}) / {size}) + 1) * {size})"
 
 
 def _point(axis: Value, first: str, size: str) -> str:

@@ -260,6 +260,8 @@ def _find(translation: Translation, node: s.Find, scope: Scope) -> Relation:
         if not any(relation.column(column) for column in used):
             continue
         kept = tuple(column for column in relation.columns if column.name in used)
+        if node.projected:
+            kept = tuple(column for name in used if (column := relation.column(name)))
         condition = Scalars(translation, scope.over(relation)).predicate(_searching(node.predicate, "has"))
         shown = ", ".join(column.value().sql for column in kept)
         body = f"SELECT {shown} FROM {relation.source} AS t WHERE {condition.sql}"

@@ -32,7 +32,6 @@ def eve(at: float, kind: str, **more: object) -> bytes:
 def test_killed_between_departure_and_flow_record(kafka_settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     """Suricata's default timeout; the worker's disk is lost, so tombstones come back from the changelog."""
     settings = kafka_settings_for(worker={"session_timeout_secs": 6})
-    Path(settings.worker.data_dir).with_name("died").touch()  # no death of its own
     worker = WorkerProcess(settings, tmp_path / "log", script=Path(worker_large.__file__))
     http = {"hostname": "bad.example", "url": "bad.example:443", "http_method": "CONNECT"}
     flow = {"start": iso_micros(micros(0)), "end": iso_micros(micros(0.3)), "state": "established", "reason": "timeout"}

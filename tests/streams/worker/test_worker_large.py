@@ -58,6 +58,8 @@ def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -
     """Kill -9 after some parts of a snapshot and then of a delta, the disk lost each time: it knows what it knew."""
     settings = kafka_settings_for(worker={"session_timeout_secs": 6, "batch_messages_max": 5})
     folder = Path(settings.worker.data_dir)
+    dies_within = folder.with_name("dies-within")
+    dies_within.write_text("snapshot")
     worker = WorkerProcess(settings, tmp_path / "log", script=Path(worker_large.__file__))
     produce(settings, ((0, b"dev", opened(LINES, local=number)) for number in range(MESSAGES)), "sockets")
     try:
@@ -68,7 +70,7 @@ def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -
         wait_until(lambda: handled(settings), "all connections are open")
         worker.kill()
 
-        folder.with_name("died").unlink()
+        dies_within.write_text("delta")
         closed = [opened(LINES, local=number).replace(OPEN, CLOSED) for number in range(MESSAGES)]
         together = (b"\n".join(closed[first : first + 4]) for first in range(0, MESSAGES, 4))
         produce(settings, ((0, b"dev", value) for value in together), "sockets")

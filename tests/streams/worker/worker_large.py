@@ -1,7 +1,7 @@
 """A worker with the real pipeline as a process of its own, which dies once between the parts of a checkpoint.
 
-Settings as JSON on stdin. It kills itself when the third of four or more parts has reached the changelog, unless the file
-`died` lies beside its data folder already. It prints whether they were those of a snapshot.
+Settings as JSON on stdin. A file `dies-within` beside its data folder names `snapshot` or `delta`: the worker removes it and
+kills itself when the third of four or more parts of such a checkpoint has reached the changelog.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from streams.worker.app import run
 from streams.worker.delivery import Delivery, OutgoingRecord, Receipt
 
 
-def _die_between_parts(changelog: str, died: Path) -> None:
+def _die_between_parts(changelog: str, dies_within: Path) -> None:
     hand_over = Delivery._hand_over
 
     async def hand_over_or_die(delivery: Delivery, outgoing: OutgoingRecord) -> Awaitable[Receipt] | KafkaError:
         future = await hand_over(delivery, outgoing)
-        if outgoing.topic != changelog or died.exists():
+        if outgoing.topic != changelog or not dies_within.exists():
             return future
         _version, _sequence, _facts, _items, part, parts, snapshot, *_ = msgspec.msgpack.decode(outgoing.value)
-        if part == 2 and parts > 3:
+        kind = "snapshot" if snapshot else "delta"
+        if part == 2 and parts > 3 and kind == dies_within.read_text():
             assert not isinstance(future, KafkaError)
             await future
-            print(f"dies within a {'snapshot' if snapshot else 'delta'} of {parts} parts", flush=True)
-            died.touch()
+            print(f"dies within a {kind} of {parts} parts", flush=True)
+            dies_within.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return future
 
@@ -42,5 +43,5 @@ def _die_between_parts(changelog: str, died: Path) -> None:
 
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.stdin.read())
-    _die_between_parts(topic_name(settings, STATE_CHANGELOG), Path(settings.worker.data_dir).with_name("died"))
+    _die_between_parts(topic_name(settings, STATE_CHANGELOG), Path(settings.worker.data_dir).with_name("dies-within"))
     run(settings)

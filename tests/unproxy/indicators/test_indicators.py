@@ -69,6 +69,7 @@ def test_add_list_remove(settings: Settings, verb: Verb) -> None:
 
     _, out, _ = verb("indicators", "list", "--format", "jsonl")
     by_value = {one["value"]: one for one in map(json.loads, out.splitlines())}
+    assert json.loads(verb("indicators", "list", "--format", "json")[1]) == list(by_value.values())
     assert by_value["xn--bcher-kva.example"]["groups"] == ["lab"]
     assert by_value["203.0.113.7"] | {"port": 8443, "process": "curl"} == by_value["203.0.113.7"]
     assert verb("indicators", "add", "203.0.113.7", "--port", "8443", "--process", "CURL", "--action", "allow")[0] == 0
@@ -134,6 +135,7 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
     assert (code, f"no suppression {id_}" in err) == (1, True)
     _, listed, _ = verb("suppress", "list", "--format", "jsonl")
     assert {json.loads(line)["why"] for line in listed.splitlines()} == {"longer", "red team"}
+    assert json.loads(verb("suppress", "list", "--format", "json")[1]) == list(map(json.loads, listed.splitlines()))
     assert all(json.loads(line)["until"].endswith("Z") for line in listed.splitlines())
     known = SuppressionSet()
     feed = IndicatorFeed(settings, IndicatorSet(), known)

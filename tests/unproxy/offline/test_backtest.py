@@ -69,6 +69,7 @@ def test_alerts_of_one_list(replay: Replay, lists: Callable[..., str]) -> None:
         ("dev-c", "not_enforced", "bad1.example", 3, "block"),
     ]
     assert err.splitlines()[-1] == "alerts: 3 with an indicator, 17 without"
+    assert json.loads(replay("--indicators", lists("new.txt", "bad1.example"), "--format", "json")[1]) == objects(out)
 
 
 def test_lines_for_people(replay: Replay, lists: Callable[..., str]) -> None:

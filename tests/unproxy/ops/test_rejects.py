@@ -347,8 +347,8 @@ def test_command_line(settings_for: SettingsMaker, tmp_path: Path, capsys: pytes
     output = capsys.readouterr()
     assert output.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
     assert "the position is not stored" in output.err
-    assert run(["--config", str(file), "rejects", "--replay", "--format", "jsonl"]) == 0
-    done = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert run(["--config", str(file), "rejects", "--replay", "--format", "json"]) == 0
+    done = json.loads(capsys.readouterr().out)
     assert {(one["Reason"], one["Done"], one["Count"]) for one in done} == {
         ("malformed", "replayed", 1),
         ("not_deliverable", "left", 1),
@@ -394,6 +394,8 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     write_settings(settings, file)
     assert run(["--config", str(file), "rejects", "--reason", "bad_value", "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["ExampleDetail"] == "a port of -1"
+    assert run(["--config", str(file), "rejects", "--reason", "bad_value", "--format", "json"]) == 0
+    assert [one["ExampleDetail"] for one in json.loads(capsys.readouterr().out)] == ["a port of -1"]
     assert run(["--config", str(file), "rejects", "--device", "absent"]) == 0
     there = "there are some of dialects: no dialect, sockets, suricata; of devices: "
     assert f"no rejects match; {there}" in capsys.readouterr().err

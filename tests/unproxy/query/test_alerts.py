@@ -74,6 +74,18 @@ def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     return do
 
 
+@pytest.mark.parametrize(("severity", "code"), [("high", "31"), ("medium", "33")])
+def test_severity_alone_has_a_color(severity: str, code: str) -> None:
+    """Control sequences in any other part of an alert are escaped; one in the severity's place gets no color."""
+    hostile = "\x1b[2J"
+    shown = line(alert(1, Severity=severity, Title=hostile, Kind=hostile, DeviceName=hostile), color=True)
+
+    assert f"  \x1b[{code}m{severity:6}\x1b[0m  " in shown
+    assert (shown.count("\x1b"), shown.count("\\u001b[2J")) == (2, 3)
+    assert "\x1b" not in line(alert(1, Severity=hostile), color=True)
+    assert "\x1b" not in line(alert(1, Severity=severity))
+
+
 FILTERS = [
     ([], Wanted(), [1, 2, 3, 5]),
     (["--device", "dev-c"], Wanted(device="dev-c"), [5]),

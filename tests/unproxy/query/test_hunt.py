@@ -319,6 +319,14 @@ def test_externaldata_of_another_format_is_refused(hunt: Hunt, tmp_path: Path, w
     assert f"the data of u cannot be read as {written}" in done.err
 
 
+def test_externaldata_without_an_end_is_refused(hunt: Hunt) -> None:
+    """A device has no size that could be looked up before; it is read up to the bound."""
+    done = hunt("externaldata(a: string) ['u'] with (format='csv')", "--external", "u=/dev/zero")
+
+    assert (done.code, done.out) == (2, "")
+    assert "/dev/zero: larger than 67 MB" in done.err
+
+
 def test_externaldata_reads_the_file_that_stands_in(hunt: Hunt, tmp_path: Path) -> None:
     """Without --external it is refused and names the option; a file that is missing is named."""
     address = "https://feeds.example/list.csv?x=1"

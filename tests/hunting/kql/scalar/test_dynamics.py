@@ -119,6 +119,9 @@ PRINTED: dict[str, list[tuple[str, Any]]] = {
     ],
     "jaccard-index-function": [
         ("jaccard_index(dynamic([1,2,3]),dynamic([2,3,4]))", 0.5),
+        ("gettype(jaccard_index(dynamic([1]),dynamic([1,2])))", "real"),
+        ("isnull(jaccard_index(dynamic([]),dynamic([])))", True),
+        ("jaccard_index(dynamic([1]),dynamic([1,2])) > 0.4", True),
     ],
     "pack-array-function": [
         ('pack_array(1,"a",true, 1.5, 1d)', [1, "a", True, 1.5, "1.00:00:00"]),

@@ -1,6 +1,6 @@
 """Hunts and timelines over a table with many rows, with the table's keys, indexes and projections and without them.
 
-The rows are generated in ClickHouse (`hunting_rows.sql`): the simulated fleet's mix, 30 days of 2,000 devices. They are inserted
+The rows are generated in ClickHouse (`rows.sql`): the simulated fleet's mix, 30 days of 2,000 devices. They are inserted
 in order of time, as a sink inserts them; one of twenty is written again with a higher version, in a later insert. Merges are
 held, so that every run has the same parts. Figures: the shortest of several runs, and the rows and bytes that ClickHouse read,
 which are the same on every machine. `times without` is the time of the same query with `PLAIN`, divided by the time with the
@@ -95,7 +95,7 @@ def _generated() -> list[str]:
 
 
 def _generator() -> str:
-    return resources.files("bench").joinpath("hunting_rows.sql").read_text(encoding="utf-8")
+    return resources.files("bench.hunting").joinpath("rows.sql").read_text(encoding="utf-8")
 
 
 def _selected(first: int, last: int, total: int, version: int, days: int, devices: int) -> str:
@@ -160,6 +160,7 @@ def insert_case(engine: Engine, rows: int = INSERT_ROWS) -> Case:
     sinks = {}
     for name in ("with", "without"):
         settings = Settings(clickhouse=engine.settings(f"insert_{name}", timeout_secs=SECS_MAX))
+        list(of_settings(settings).lines(f"DROP DATABASE IF EXISTS insert_{name} SYNC", output="Null"))
         wiring.migrate(settings)
         client = of_settings(settings)
         if name == "without":

@@ -13,12 +13,6 @@ Measurements: docs/decisions/0013-time-order.md.
 
 from __future__ import annotations
 
-HISTORY = "_history"
-"""Suffix of the name of the view with all versions."""
-
-DAY = "toDate32"
-"""Function of the day by which the projection `by_day` is sorted. Date32 covers all years that the column can hold."""
-
 
 def latest(history: str, columns: str, condition: str, *, only_if: str = "true", candidates_max: int = 0) -> str:
     """Return a SELECT of the latest versions that meet a condition.

@@ -1,0 +1,1 @@
+"""Hunts over a table with many rows, and the generator of these rows."""
