@@ -165,7 +165,9 @@ def insert_case(engine: Engine, rows: int = INSERT_ROWS) -> Case:
         client = of_settings(settings)
         if name == "without":
             for projection in ("by_day", "by_hash"):
-                list(client.lines(f"ALTER TABLE {TABLE}{VERSIONS} DROP PROJECTION IF EXISTS {projection}", output="Null"))
+                list(
+                    client.lines(f"ALTER TABLE {TABLE}{VERSIONS} DROP PROJECTION IF EXISTS {projection}", output="Null")
+                )
         sinks[name] = ClickHouseSink(settings.clickhouse)
     selected = _selected(0, rows, rows, 1, 1, 200)
     lines = list(
