@@ -129,7 +129,9 @@ def _days(scalars: Scalars, term: s.Expression) -> Iterator[_Condition]:
         bound = scalars.bind(term.right)
         if _is_datetime(bound):
             sign = _BOUNDS[term.operator]
-            yield _Condition(f"{DAY}(t.Timestamp) {sign} {DAY}({bound.sql})", from_time=sign != "<=")
+            # Rows before midnight are of the day before. Without this, `< midnight` would read the next day, too.
+            day = f"{DAY}(subtractMicroseconds({bound.sql}, 1))" if term.operator == "<" else f"{DAY}({bound.sql})"
+            yield _Condition(f"{DAY}(t.Timestamp) {sign} {day}", from_time=sign != "<=")
 
 
 def _is_time(node: s.Expression) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -30,6 +31,8 @@ NARROWED = [
     f'{EVENTS} | where {DAY} and RemoteUrl has "{{x:String}} \\\\ `"',
     f'{EVENTS} | where {DAY} | where Outcome == "blocked" | where RemoteUrl !has "b.example" | summarize count() by DeviceId',
     f'{EVENTS} | where TimeGenerated > datetime(2026-11-24 12:00) and TimeGenerated <= datetime(2026-11-25) | where Outcome in ("allowed")',
+    f'{EVENTS} | where Timestamp >= datetime(2026-11-24) and Timestamp < datetime(2026-11-25) | where Outcome == "allowed"',
+    f'{EVENTS} | where Timestamp >= datetime(2026-11-24) and Timestamp < datetime(1900-01-01) | where Outcome == "allowed"',
     f'{EVENTS} | where Timestamp == datetime(2026-11-24 03:00) | where Outcome == "allowed" or Outcome =~ "BLOCKED"',
     f'let since = datetime(2026-11-24); {EVENTS} | where Timestamp > since | where RemoteUrl contains "EXAMPLE" | count',
     f'{EVENTS} | where {DAY} and RemoteUrl startswith "a" | join kind=inner ({EVENTS} | where DeviceId == "dev-1") on ConnectionId',
@@ -134,6 +137,16 @@ def test_other_hunts_read_the_view(client: Client, database: str, query: str) ->
 
     assert fast == slow
     assert f"{EVENTS}_history" not in translate(query, tables(client, database)).sql
+
+
+def test_day_that_ends_at_midnight_reads_no_other(client: Client, database: str) -> None:
+    """The last day of `< midnight` is the day before, that of `<= midnight` the day that begins then."""
+    for operator, last in (("<", "2026-11-24"), ("<=", "2026-11-25")):
+        query = f'{EVENTS} | where Timestamp >= datetime(2026-11-24) and Timestamp {operator} datetime(2026-11-25) | where Outcome == "x"'
+        sql = translate(query, tables(client, database)).sql
+        bounds = re.findall(r"toDate32\(t\.Timestamp\) <= (.*?) AND ", sql)
+
+        assert {str(client.command(f"SELECT {bound}")) for bound in bounds} == {last}
 
 
 def test_history_is_no_table_of_kql(client: Client, database: str) -> None:
