@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.unproxy.terminal import HOSTILE, Terminal, strange
 from unproxy.output import (
     FORMULA_STARTS,
+    colored,
     printable,
     printable_chunks,
     printable_json,
@@ -49,6 +50,26 @@ guard()
 """
 
 texts = st.text(st.characters() | st.sampled_from("\x1b\x9b\x7f\u202e\ud800\n\r\t\"'=+-@,;"))
+
+
+class OnTerminal(io.StringIO):
+    """A stream that reports to be a terminal."""
+
+    def isatty(self) -> bool:
+        """True."""
+        return True
+
+
+def test_no_color_holds_for_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colored message has a control sequence on a terminal, none with NO_COLOR and none in a file."""
+    shown = {}
+    for name, stream, wish in (("color", OnTerminal(), ""), ("none", OnTerminal(), "1"), ("file", io.StringIO(), "")):
+        monkeypatch.setenv("NO_COLOR", wish)
+        monkeypatch.setattr(sys, "stdout", stream)
+        colored("text", "red")
+        shown[name] = stream.getvalue()
+
+    assert shown == {"color": "\x1b[31mtext\x1b[0m\n", "none": "text\n", "file": "text\n"}
 
 
 @given(texts)
