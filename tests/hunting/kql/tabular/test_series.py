@@ -18,6 +18,9 @@ ANSWERS = [
     Known("bins of times are those of bin()", SERIES, f"{TIMES} | make-series n=count() on t step 1h", "n, t", [[[1, 0, 1], HOURS]]),
     Known("from is the first point, to is excluded", SERIES, f"{X} | make-series n=count() on x from 2 to 12 step 5", "n, x", [[[0, 1], [2, 7]]]),
     Known("bins of negative numbers are rounded down", SERIES, "datatable(x:long)[-7, 1] | make-series n=count() on x step 5", "n, x", [[[1, 0, 1], [-10, -5, 0]]]),
+    Known("bins of real numbers", SERIES, "datatable(x:real)[0.5, 3.9, 3.1] | make-series n=count() on x step 1.0", "n, x", [[[1, 0, 0, 2], [0, 1, 2, 3]]]),
+    Known("bins of timespans", SERIES, "datatable(x:timespan)[90m, 190m] | make-series n=count() on x step 1h", "n, x",
+          [[[1, 0, 1], ["01:00:00", "02:00:00", "03:00:00"]]]),
 ]  # fmt: skip
 
 
