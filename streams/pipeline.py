@@ -9,12 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialect import Dialect
 from schemas.events import (
-    DEVICE_CHARS_MAX,
     Ignored,
     Micros,
     ModeChanged,
@@ -28,33 +26,24 @@ from schemas.events import (
 )
 from schemas.logins import masked, without_logins
 from schemas.parsers import dialects
-from schemas.parsers.recognition import AUTO, unclaimed
 from schemas.settings import CorrelationSettings
-from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
+from schemas.topics import CLAIMS_VERDICTS, END, TICK_DIALECT
 from streams.alerts.folding import KEPT, forget_old
 from streams.alerts.folding import remember as remember_alerts
 from streams.alerts.policy import Policy
 from streams.correlate.correlator import Correlator
 from streams.correlate.lifecycle import LEAP
+from streams.messages import KEY_BYTES_MAX, LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Output
 from streams.model.counters import Count, Counters, entry_of
 from streams.model.device import Device
 from streams.model.sequence_gaps import Received
 from streams.model.snapshot import Store
 from streams.quarantine import NO_LINE, Refused
-from streams.rows.emitter import Emitter, Output
+from streams.rejects import failed, not_allowed, rejecting, unread
+from streams.rows.emitter import Emitter
 from streams.rows.presence import Presence
 
 __all__ = ["Message", "Output", "Pipeline"]
-
-NUMBER_DIGITS_MAX = 14
-SENSOR_CHARS_MAX = 255
-CLAIMS_CHARS_MAX = 16
-LINE_BYTES_MAX = 1 << 20
-"""Longer lines are rejected without parsing: no sensor record comes near this size, and parsing one would delay all others."""
-MESSAGE_LINES_MAX = 100_000
-"""A message with more lines is rejected as a whole: no sensor writes lines that short, and a million rejects would delay all
-other messages."""
-KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 _READ, _PARSED, _IGNORED = entry_of(Count.READ), entry_of(Count.PARSED), Count.IGNORED
 _TICKS = {b"", END}
@@ -65,45 +54,6 @@ DEVICES_EVICTED_SHARE = 64
 """At `devices_max` one device in this many is evicted at once."""
 NEAR_BOUND = 0.8
 """Share of `connections_max` above which a device counts as near its bound."""
-MISTAKE = "a mistake of ours, please report it with the line: "
-"""Prefix of the reject detail where the dialect's parser raised an exception."""
-
-
-class Message(NamedTuple):
-    """One input message: sensor lines of one dialect, or a tick."""
-
-    offset: int
-    """Offset in the input partition; increases."""
-    logged_ms: int
-    """The log's timestamp, milliseconds since 1970; 0 without a log. Then only the events' times count."""
-    key: bytes
-    """Name of the device."""
-    value: bytes
-    """Lines, separated by newlines."""
-    dialect: str
-    sensor: str = ""
-    """Name of the sensor that wrote the lines; "" where the producer gives none."""
-    seq: int = 0
-    """Sequence number of the first line, counted per device, dialect and sensor; 0 for unnumbered lines."""
-    lines: int = 1
-    """Number of sequence numbers that the message covers, from `seq` on."""
-    keyed: bool = False
-    """All lines belong to the device in the key: the publisher's key overrides the device names in the lines."""
-    claims: str = ""
-    """Value of the header `schemas.topics.CLAIMS`: what the sender's grant allows it to report; "" without a grant."""
-    foreign_clock: bool = False
-    """The sender reports on several devices, so its times advance a device's clock to the log's timestamp at most."""
-
-    @classmethod
-    def read(
-        cls, offset: int, logged_ms: int, key: bytes | None, value: bytes | None, headers: Mapping[str, object]
-    ) -> Message:
-        """Build a message from a log record; ignore invalid headers."""
-        dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
-        seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
-        keyed = _text(headers.get(DEVICE_FROM)) == FROM_KEY
-        claims, foreign = _text(headers.get(CLAIMS))[:CLAIMS_CHARS_MAX], CLOCK in headers
-        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed, claims, foreign)
 
 
 class Pipeline:
@@ -184,7 +134,7 @@ class Pipeline:
             try:
                 rows += split(line) if len(line) <= LINE_BYTES_MAX else (line,)
             except Exception as error:  # noqa: BLE001  # no line may stop the worker fleet
-                self._line(home, _giving(_failed(line, error)), message, line)
+                self._line(home, rejecting(failed(line, error)), message, line)
         return rows
 
     def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
@@ -195,7 +145,7 @@ class Pipeline:
         for number, line in enumerate(lines):
             if number in refused.lines:
                 reject = Reject(Reason.STOPS_WORKER, refused.detail, line)
-                self._line(home, _giving(reject), message, line)
+                self._line(home, rejecting(reject), message, line)
                 yield b""
             else:
                 yield line
@@ -262,15 +212,15 @@ class Pipeline:
         `home` is the device of the message's key.
         """
         if dialect is None or len(line) > LINE_BYTES_MAX:
-            parsed: Parsed = _unread(message, line)
+            parsed: Parsed = unread(message, line)
         else:
             try:
                 parsed = dialect.parse(line)
             except Exception as error:  # noqa: BLE001  # no line may stop the worker fleet; the bug is reported in the reject
-                parsed = _failed(line, error)
+                parsed = failed(line, error)
         kind = parsed.__class__
         if kind in _CLAIMS and not self._may_report_verdicts(message):
-            parsed, kind = _refused(message, line), Reject
+            parsed, kind = not_allowed(message, line), Reject
         device = home
         if kind is not Reject and not (home.name and parsed.device in ("", home.name)):
             owner = self._owner(home, message, parsed, line)
@@ -437,49 +387,3 @@ def _worth(device: Device) -> tuple[bool, int, Micros, str]:
     """Return the sort key for eviction; the lowest is evicted first. Without a log, the device's own clock decides."""
     state = device.state
     return state.is_established, state.logged_ms, state.event_time, device.name
-
-
-def _text(header: object) -> str:
-    return header.decode(errors="replace") if isinstance(header, bytes) else header if isinstance(header, str) else ""
-
-
-def _number(header: object) -> int:
-    """Return a header's ASCII decimal digits as an integer; 0 for anything else."""
-    if isinstance(header, str):
-        header = header.encode(errors="replace")
-    if isinstance(header, bytes) and header.isdigit() and len(header) <= NUMBER_DIGITS_MAX:
-        return int(header)
-    return 0
-
-
-def _failed(line: bytes, error: Exception) -> Reject:
-    """Return the reject for a line on which its dialect raised an exception."""
-    return Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
-
-
-def _refused(message: Message, line: bytes) -> Reject:
-    """Return the reject for a verdict or a mode from a sensor that may not report it."""
-    if message.claims:
-        detail = "verdicts and modes of this sender do not count; set verdicts = true in its grant if they should"
-    else:
-        who = f"{message.dialect}@{message.sensor}"
-        detail = f"verdicts and modes of {who} do not count; add it to protection.verdict_sensors if they should"
-    return Reject(Reason.NOT_ALLOWED, detail, line)
-
-
-def _giving(reject: Reject) -> Dialect:
-    """Return a dialect that rejects every line with this reject."""
-    return Dialect("", lambda _: reject, lambda _: 0, lambda _: "", "", "", lambda _: False)
-
-
-def _unread(message: Message, line: bytes) -> Reject:
-    """Return the reject for a line that no dialect may read, or for a whole message of too many lines."""
-    if b"\n" in line:
-        lines = line.count(b"\n") + 1
-        detail = f"{lines} lines in one message, envelopes not taken apart; at most {MESSAGE_LINES_MAX} are read"
-        return Reject(Reason.TOO_LONG, detail, line)
-    if len(line) > LINE_BYTES_MAX:
-        return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
-    if message.dialect == AUTO:
-        return unclaimed(line)
-    return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

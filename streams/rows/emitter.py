@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from schemas.events import Micros, Reject
+from schemas.events import Micros
 from schemas.tables import ResolvedBy, UnresolvedReason
 from streams.alerts.egress_baseline import detect_proxy_bypass
 from streams.alerts.findings import findings
@@ -28,6 +26,7 @@ from streams.assess.version import (
 from streams.correlate.correlator import Correlator
 from streams.correlate.departed import was_emitted
 from streams.correlate.matching import may_be_of_another
+from streams.messages import Output
 from streams.model.connection import FROM_ENDPOINT, FROM_FLOW, UNDECIDED, Connection, Destination, TupleConnections
 from streams.model.counters import Count, entry_of
 from streams.model.device import Device
@@ -39,27 +38,6 @@ from streams.rows.network_events import (
     destination_row,
     encode,
 )
-
-
-@dataclass(slots=True)
-class Output:
-    """Output of a batch of input, encoded for the topics."""
-
-    network_events: list[bytes] = field(default_factory=list)
-    """Rows of DeviceNetworkEvents, each as JSON without a line end."""
-    device_events: list[bytes] = field(default_factory=list)
-    """Rows of DeviceEvents, in the same format."""
-    alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Key (device name) and JSON of each alert."""
-    rejects: list[Reject] = field(default_factory=list)
-    lines: int = 0
-    """Lines read, including ignored and rejected ones."""
-    sensor_gaps: list[bytes] = field(default_factory=list)
-    """Rows of SensorGaps, in the same format."""
-    coverage: list[bytes] = field(default_factory=list)
-    """Rows of DeviceCoverage, in the same format."""
-    modes: list[bytes] = field(default_factory=list)
-    """Rows of ProtectionModes, in the same format."""
 
 
 class Emitter:

@@ -17,7 +17,9 @@ from schemas.dialect import Dialect
 from schemas.parsers import dialects
 from schemas.parsers.recognition import NOBODYS, dialect_of_each
 from schemas.settings import CorrelationSettings
-from streams.pipeline import LINE_BYTES_MAX, MISTAKE, Message, Pipeline
+from streams.messages import LINE_BYTES_MAX
+from streams.pipeline import Message, Pipeline
+from streams.rejects import MISTAKE
 from tests.fuzz.corpus import corpus
 
 TEMPLATES_MAX = 4

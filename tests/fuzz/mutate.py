@@ -6,7 +6,7 @@ import gzip
 import random
 from collections.abc import Callable
 
-from streams.pipeline import LINE_BYTES_MAX
+from streams.messages import LINE_BYTES_MAX
 from tests.fuzz.corpus import Corpus, Real
 
 # fmt: off

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.columns import columns
 from schemas.tables import Alert, DeviceEvent, NetworkEvent
-from streams.rows.emitter import Output
+from streams.pipeline import Output
 
 _BITS = re.compile(r"(U?)Int(\d+)")
 

@@ -26,8 +26,10 @@ from schemas.logins import masked
 from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
+from streams.messages import LINE_BYTES_MAX, MESSAGE_LINES_MAX
 from streams.model.device import ALERTS_MAX, PROXIES_MAX
-from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
+from streams.pipeline import Message, Pipeline
+from streams.rejects import MISTAKE
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.rows import first_problem

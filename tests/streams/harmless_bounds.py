@@ -29,7 +29,7 @@ HARMLESS = {
     """,
     "the range of the value itself by its standard, or far beyond any real one: outside it is no such value": """
         streams.rows.presence_rows VERSION_MAX
-        streams.pipeline NUMBER_DIGITS_MAX CLAIMS_CHARS_MAX
+        streams.messages NUMBER_DIGITS_MAX CLAIMS_CHARS_MAX
         schemas.parsers.common.values PORT_MAX PID_MAX COUNT_MAX STATUS_MAX
         schemas.parsers.proxies.envoy COUNT_MAX
         schemas.parsers.windows.mde REPORT_ID_MAX

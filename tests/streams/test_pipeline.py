@@ -12,7 +12,9 @@ import pytest
 from schemas.events import DEVICE_CHARS_MAX, Parsed, Reason
 from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
-from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
+from streams.messages import LINE_BYTES_MAX, MESSAGE_LINES_MAX
+from streams.pipeline import Message, Pipeline
+from streams.rejects import MISTAKE
 from streams.worker.metrics import book_families
 from tests.sample import sample
 

@@ -10,7 +10,8 @@ from confluent_kafka import Consumer, TopicPartition
 from schemas.events import Reason
 from schemas.settings import CorrelationSettings, Settings
 from schemas.topics import TELEMETRY, topic_name
-from streams.pipeline import MESSAGE_LINES_MAX, Message, Pipeline
+from streams.messages import MESSAGE_LINES_MAX
+from streams.pipeline import Message, Pipeline
 from streams.quarantine import NO_LINE, Death, refused_after
 from streams.worker.guards.deaths import DEATHS_MAX, Deaths
 from tests.streams.worker.guards.test_worker_poison import GOOD

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from schemas.settings import Settings
 from schemas.topics import NETWORK_EVENTS, REJECTS, TELEMETRY, topic_name
-from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX
+from streams.messages import LINE_BYTES_MAX, MESSAGE_LINES_MAX
 from streams.worker.batch import REJECTS_TOGETHER_MAX
 from tests.streams.worker.worker_process import ROOT, WorkerProcess, committed, ends, produce, read_all, wait_until
 from unproxy.local.parts import write_settings
