@@ -32,7 +32,7 @@ from streams.alerts.folding import KEPT, forget_old
 from streams.alerts.folding import remember as remember_alerts
 from streams.alerts.policy import Policy
 from streams.correlate.correlator import Correlator
-from streams.correlate.lifecycle import LEAP
+from streams.correlate.device_clock import LEAP, see_sensor
 from streams.messages import KEY_BYTES_MAX, LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Output
 from streams.model.counters import Count, Counters, entry_of
 from streams.model.device import Device
@@ -72,6 +72,7 @@ class Pipeline:
         self._devices_max = settings.devices_max
         self._dialects = dialects() if parsers is None else parsers
         self._handlers, self._table = self.correlator.handlers, self.correlator.table
+        self._clock = self.correlator.clock
         self._changed: dict[str, Device] = {}
         self.current_line: MutableSequence[int] = [NO_LINE]
         """One item: the index of the line that is being read, else `NO_LINE`. A worker replaces the list with storage that
@@ -239,7 +240,7 @@ class Pipeline:
             if not device.state.event_time >= at >= device.state.event_time - LEAP:
                 own = device is home and kind is not ProxyLogged and not message.foreign_clock
                 until = getattr(parsed, "ended", 0)
-                self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
+                self._clock.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._reject(device, home, message, parsed)
@@ -258,8 +259,8 @@ class Pipeline:
         if ignored.at and device.name:  # Headings, and messages of a program about itself, have no time or no device.
             device.times.append(ignored.at)
             if is_network_sensor:
-                self._table.see_sensor(device, ignored.at)
-            self._table.see_time(device, ignored.at, logged=logged)
+                see_sensor(device, ignored.at)
+            self._clock.see_time(device, ignored.at, logged=logged)
 
     def _owner(self, home: Device, message: Message, parsed: Parsed, line: bytes) -> Device | Reject:
         """Return the device that a line is about, or the reject for a line without a valid device name."""
@@ -276,7 +277,7 @@ class Pipeline:
             return False
         self._change(device, home, message)
         if device.parked:
-            self._table.resume(device)
+            self._clock.resume(device)
         if device.groups_in is None:
             self.correlator.apply_mode_setting(device, device.state.event_time)
         return True
@@ -351,7 +352,7 @@ class Pipeline:
             if message.offset <= state.offset:
                 continue
             passed = (message.logged_ms - state.logged_ms) * 1000
-            changed = self._table.pass_quiet_time(device, passed)
+            changed = self._clock.pass_quiet_time(device, passed)
             if passed >= device.quiet_due:
                 self.presence.pass_quiet_time(device, passed, message.logged_ms)
                 changed = True

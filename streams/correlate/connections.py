@@ -5,8 +5,9 @@ from __future__ import annotations
 from schemas.events import Flow, Micros
 from streams.alerts.folding import reopen
 from streams.assess.assessment import flow_name
+from streams.correlate.decision import ConnectionDecisions
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
-from streams.correlate.lifecycle import LEAP, ConnectionLifecycle
+from streams.correlate.device_clock import LEAP, see_sensor
 from streams.correlate.matching import endpoint_for_flow
 from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import mark_of, may_have_twin, reported_by_another
@@ -16,7 +17,7 @@ from streams.model.device import PROXIES_MAX, Device
 from streams.model.evidence import APART, FlowEvidence, kind_of_flow
 
 
-class ConnectionTable(ConnectionLifecycle):
+class ConnectionTable(ConnectionDecisions):
     """Table of connections. It finds the connection of each piece of evidence, and learns which remote ends are proxies."""
 
     def locate(
@@ -29,7 +30,7 @@ class ConnectionTable(ConnectionLifecycle):
         """
         state, flow, at = device.state, event.flow, event.at
         if at < state.sensor_first or not state.sensor_first:
-            self.see_sensor(device, at)
+            see_sensor(device, at)
         key, flow_id = flow.key, flow.id
         connections = device.connections_of(key)
         if connections is None:

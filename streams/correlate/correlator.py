@@ -32,7 +32,6 @@ from schemas.clock import MICROS
 from schemas.events import (
     UNNAMED_TARGET,
     ConnectionOpened,
-    Event,
     Flow,
     FlowSummary,
     HttpExchange,
@@ -51,6 +50,7 @@ from streams.alerts.policy import Policy, note_hit
 from streams.assess.mode_history import apply_mode
 from streams.correlate.connections import ConnectionTable
 from streams.correlate.departed import departed_endpoint, was_emitted
+from streams.correlate.device_clock import DeviceClock
 from streams.correlate.matching import began_after_close, flow_for_endpoint, wrongly_matched
 from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.processes import Processes
@@ -101,6 +101,7 @@ class Correlator:
     def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.table = ConnectionTable(settings, self.policy, self)
+        self.clock = DeviceClock(self.table, self)
         self.on_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
         """Called with device, 5-tuple and connection before the connection leaves the state."""
         self._process_verdicts = ProcessVerdicts(self.table)
@@ -118,11 +119,6 @@ class Correlator:
             ProxyLogged: self._proxy_log.take,
             ProcessStarted: Processes(self.table).take,
         }
-
-    def take(self, device: Device, event: Event) -> None:
-        """Apply one event. Timers that are due by its time fire first."""
-        self.table.see_time(device, event.at, event.ended if isinstance(event, ConnectionOpened) else 0)
-        self.handlers[event.__class__](device, event)
 
     def finish(self, device: Device) -> None:
         """Decide everything that waits, as at the end of a recording."""

@@ -1,4 +1,4 @@
-"""Callbacks of the connection lifecycle."""
+"""Callbacks of the connection table and of the device's clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.model.device import Device
 
 
 class Listener(Protocol):
-    """Callbacks of the connection lifecycle. The correlator implements them."""
+    """Callbacks of the connection table and of the device's clock. The correlator implements them."""
 
     def process_verdicts_due(self, device: Device, second: int) -> None:
         """Decide process verdicts that are due by that second of the device's clock."""

@@ -8,7 +8,7 @@ from schemas.address import split_authority
 from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
 from streams.assess.mode_history import prove
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import LEAP
+from streams.correlate.device_clock import LEAP
 from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import count_for_its_sensor

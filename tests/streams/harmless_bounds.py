@@ -55,7 +55,7 @@ HARMLESS = {
         schemas.parsers.windows.event_xml KIND_CHARS_MAX
     """,
     "how state, rows and batches are cut or timed: all of them are written whole and in order": """
-        streams.correlate.lifecycle REST_SECS
+        streams.correlate.decision REST_SECS
         streams.model.snapshot PART_BYTES_MAX SNAPSHOT_BYTES_MIN
         streams.worker.delivery ROWS_BYTES_MAX TOGETHER_MAX
         streams.worker.gc_tuning YOUNG_MAX

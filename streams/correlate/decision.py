@@ -1,7 +1,7 @@
-"""Lifecycle of connections: the device's clock and timers, and re-evaluation when the device state changes.
+"""Decision of connections: when a connection counts as complete, and when it leaves the state.
 
 A new connection waits for evidence. When its waiting time is over, it is decided: its evidence counts as complete. It then
-stays in the state for late evidence ("rests") and finally leaves the state.
+stays in the state for late evidence ("rests") and finally leaves the state. `device_clock.py` fires the timers.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from streams.model.connection import (
     TupleConnections,
 )
 from streams.model.counters import Count, Entry, Left, entry_of
-from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIMER, Device
+from streams.model.device import Device
 
-LEAP: Micros = 3_600 * MICROS
-"""Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
 REST_SECS = 16
 """The timers of decided connections fire only at multiples of this number of seconds, so that many share one."""
 _CONNECTIONS = entry_of(Count.CONNECTIONS)
-_ENDED, _IDLE, _TOO_MANY = (entry_of(Count.LEFT, why) for why in (Left.ENDED, Left.IDLE, Left.TOO_MANY))
+_ENDED, _TOO_MANY = entry_of(Count.LEFT, Left.ENDED), entry_of(Count.LEFT, Left.TOO_MANY)
+IDLE = entry_of(Count.LEFT, Left.IDLE)
 
 
 def _rest_until(until: Micros) -> int:
@@ -49,8 +48,8 @@ def _rest_until(until: Micros) -> int:
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
-class ConnectionLifecycle(Routes):
-    """The part of the connection table that decides connections and removes them from the state when their timers fire."""
+class ConnectionDecisions(Routes):
+    """The part of the connection table that creates connections, decides them, and removes them from the state."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy, listener: Listener) -> None:
         super().__init__(settings)
@@ -66,67 +65,41 @@ class ConnectionLifecycle(Routes):
         self.tombstones = Tombstones(settings)
         self.connections_max = settings.connections_max
 
-    def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
-        """Move the device's clock to an event's time `at`, and fire the timers that are due by then.
-
-        A jump of more than `LEAP`, ahead or back, requires a second event that agrees. A single wrong timestamp therefore
-        moves nothing, and a corrected clock is followed. `until` is the end of the activity that the event describes, 0 if
-        unknown: the event of a long activity that ended recently does not set the clock back.
-
-        `logged` is the log's time in microseconds. It is given for an event that another component reported (a proxy, a
-        network tap, another device), else 0. Such an event moves the clock neither beyond the log's time nor back.
-        """
-        state = device.state
-        if logged and (at := min(at, logged)) <= state.event_time:
-            return
-        if at < state.event_time - LEAP <= until:
-            return
-        if state.event_time and abs(at - state.event_time) > LEAP:
-            if not state.leap or abs(at - state.leap) > LEAP:
-                state.leap = at
-                return
-            state.event_time = at
-        elif at > state.event_time:
-            state.event_time = at
-        state.leap = 0
-        if state.event_time // MICROS >= device.next_due:
-            self._fire(device, state.event_time // MICROS)
-
-    @staticmethod
-    def see_sensor(device: Device, at: Micros) -> None:
-        """Record the time of a network sensor's event if it is the earliest so far and at most `LEAP` before the clock."""
-        state = device.state
-        if (not state.sensor_first or at < state.sensor_first) and at >= state.event_time - LEAP:
-            state.sensor_first = at
-
-    def pass_quiet_time(self, device: Device, passed: Micros) -> bool:
-        """Fire the timers of a device that has sent nothing for `passed` microseconds of the log's time.
-
-        Waiting connections are decided. Only idle connections leave the state; ended ones are parked, because the device may
-        have been cut off and may report the rest later. The device's clock does not move. Returns False if the stored state is
-        unchanged; whether a connection is parked is not stored.
-        """
-        second = (device.state.event_time + passed) // MICROS
-        changed = second >= device.next_due and self._fire(device, second, quiet=True)
-        if device.parked and passed >= self.idle:
-            changed = True
-            for key in list(device.parked):
-                for connection in list(device.connections_of(key) or ()):
-                    if connection.decided:
-                        self._leave(device, key, connection, _IDLE)
-            device.parked.clear()
-            self.tombstones.expire(device, NEVER)
+    def wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
+        """Process the due connections of a 5-tuple; return whether the stored state of one changed."""
+        connections = device.connections_of(key)
+        assert connections, "a 5-tuple in the state has connections"
+        now = second * MICROS
+        changed = False
+        for connection in list(connections):
+            if connection.due > second or connection not in connections:
+                continue
+            if not connection.decided:
+                waits_until = connection.first + self.patience
+                waits = not connection.live or device.state.endpoint_seen
+                changed = True
+                if connection.endpoint is None and waits and now < waits_until:
+                    self.wake_at(device, key, connection, -(-waits_until // MICROS))
+                    continue
+                self._decide(device, key, connection)
+                if connection not in connections:
+                    continue  # It was merged into another connection.
+            ended = connection.ended
+            since = max(connection.last, min(ended, connection.last + self.idle))
+            rests_until = since + (self._linger(device, connection) if ended else self.idle)
+            if now < rests_until:
+                self.wake_at(device, key, connection, _rest_until(rests_until))
+                changed = True
+            elif quiet and now < since + self.idle:
+                device.parked[key] = None
+            else:
+                self.leave(device, key, connection, _ENDED if ended else IDLE)
+                changed = True
+        if key in device.connections and key not in device.dirty:
+            device.rest(key)
+        if changed:
+            device.touched[key] = None
         return changed
-
-    def resume(self, device: Device) -> None:
-        """Set the timers of parked connections and tombstones again, as the device reports again."""
-        for key in device.parked:
-            for connection in device.connections_of(key) or ():
-                device.wake_at(connection.due, key)
-        if DEPARTED_TIMER in device.parked:
-            for second in device.departed:
-                device.wake_at(second, DEPARTED_TIMER)
-        device.parked.clear()
 
     def finish(self, device: Device) -> None:
         """Decide all waiting connections and fix the identity of all connections, as at the end of a recording."""
@@ -348,67 +321,6 @@ class ConnectionLifecycle(Routes):
         connection.due = second
         device.wake_at(second, key)
 
-    def _fire(self, device: Device, second: int, *, quiet: bool = False) -> bool:
-        """Process all timers that are due by a second; return whether the stored state changed.
-
-        `quiet` means that the log's time, not the device's clock, has reached the second.
-        """
-        changed = False
-        while (due := device.due_until(second)) is not None:
-            for key in due[1]:
-                if key in device.connections and self._wake(device, key, due[0], quiet=quiet):
-                    changed = True
-            # These handlers read all connections, so they run after the connections that are due in the same second.
-            if VERDICT_TIMER in due[1]:
-                self._listener.process_verdicts_due(device, due[0])
-                changed = True
-            if PROXY_TIMER in due[1]:
-                self._listener.proxy_log_due(device, due[0])
-                changed = True
-            if DEPARTED_TIMER in due[1]:
-                if quiet:
-                    device.parked[DEPARTED_TIMER] = None
-                else:
-                    self.tombstones.expire(device, due[0])
-                    changed = True
-        return changed
-
-    def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
-        """Process the due connections of a 5-tuple; return whether the stored state of one changed."""
-        connections = device.connections_of(key)
-        assert connections, "a 5-tuple in the state has connections"
-        now = second * MICROS
-        changed = False
-        for connection in list(connections):
-            if connection.due > second or connection not in connections:
-                continue
-            if not connection.decided:
-                waits_until = connection.first + self.patience
-                waits = not connection.live or device.state.endpoint_seen
-                changed = True
-                if connection.endpoint is None and waits and now < waits_until:
-                    self.wake_at(device, key, connection, -(-waits_until // MICROS))
-                    continue
-                self._decide(device, key, connection)
-                if connection not in connections:
-                    continue  # It was merged into another connection.
-            ended = connection.ended
-            since = max(connection.last, min(ended, connection.last + self.idle))
-            rests_until = since + (self._linger(device, connection) if ended else self.idle)
-            if now < rests_until:
-                self.wake_at(device, key, connection, _rest_until(rests_until))
-                changed = True
-            elif quiet and now < since + self.idle:
-                device.parked[key] = None
-            else:
-                self._leave(device, key, connection, _ENDED if ended else _IDLE)
-                changed = True
-        if key in device.connections and key not in device.dirty:
-            device.rest(key)
-        if changed:
-            device.touched[key] = None
-        return changed
-
     def _linger(self, device: Device, connection: Connection) -> Micros:
         """Return for how many microseconds an ended connection stays in the state.
 
@@ -426,9 +338,10 @@ class ConnectionLifecycle(Routes):
         if not oldest.decided:
             self._decide(device, key, oldest)
         if oldest in connections:
-            self._leave(device, key, oldest, _TOO_MANY)
+            self.leave(device, key, oldest, _TOO_MANY)
 
-    def _leave(self, device: Device, key: str, connection: Connection, why: Entry) -> None:
+    def leave(self, device: Device, key: str, connection: Connection, why: Entry) -> None:
+        """Remove a connection from the state after its last rows; `why` is the entry under which this is counted."""
         self._identify_by_flow(device, key, connection)
         self._listener.before_leaving(device, key, connection)
         device.let_sleep(connection, key)
