@@ -2,6 +2,9 @@
 
 An event consists of several records, one line each, with the same time and serial number: SYSCALL, SOCKADDR, PROCTITLE, in any
 order and interleaved with other events. An EOE record ends the event. Without EOE it ends by time, as in auditd's own tools.
+
+Joined, an event is one line. A device's clock follows a jump only when a second line agrees (`streams.correlate.device_clock`);
+the records of one event, as separate lines, would agree with each other.
 """
 
 from __future__ import annotations

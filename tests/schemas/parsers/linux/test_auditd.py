@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.clock import MICROS
 from schemas.events import Ignored, Reason, Reject
 from schemas.parsers import dialects
 from schemas.parsers.linux.audit import EVENT_BYTES_MAX, EVENTS_MAX, JOINED, AuditEvents
 from schemas.parsers.linux.auditd import claims, device_of, parse, written_at
+from schemas.settings import CorrelationSettings
+from streams.pipeline import Message, Pipeline
 
 DATA = Path(__file__).parents[3] / "data"
 FILES = sorted((DATA / "auditd").glob("*.gz"))
@@ -189,6 +192,20 @@ def test_without_eoe_time_ends_an_event() -> None:
     assert framing.held == 20
     assert framing.release() == [second]
     assert framing.held is None
+
+
+def test_one_event_with_a_wrong_time_moves_no_clock() -> None:
+    """Its records are one line, so none of them confirms the time of another."""
+    pipeline = Pipeline(CorrelationSettings())
+    wrong = 100.0 + 30 * 86_400
+    times = [(1, 100.0), (2, wrong), (3, 105.0)]
+    records = [
+        record(kind, serial, at=at, node="d") for serial, at in times for kind in ("SOCKADDR", "PROCTITLE", "EOE")
+    ]
+    for offset, line in enumerate(events(*records), 1):
+        pipeline.take(Message(offset, 0, b"d", line, "auditd"))
+
+    assert pipeline.devices["d"].state.event_time == 105 * MICROS
 
 
 def test_what_user_space_writes_is_alone() -> None:
