@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from schemas.address import split_authority
 from schemas.sections.base import CommaList, Proxies, Section
 from schemas.sections.inputs import IdentitySettings, InputSettings, PublisherSettings
+from schemas.sections.retention import RetentionSettings
 
 PREFIX = "UNPROXY_"
 CONFIG_VARIABLE = "UNPROXY_CONFIG"
@@ -316,6 +317,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
+    retention: RetentionSettings = RetentionSettings()
     correlation: CorrelationSettings = CorrelationSettings()
     protection: ProtectionSettings = ProtectionSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common.throttle import Throttle
 from schemas.events import Reason, Reject
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from streams.pipeline import Message, Pipeline
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REPORT_SECS = 5.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -306,8 +308,8 @@ def migrate(settings: Settings) -> list[str]:
     return on_tables(settings, sinks.migrate.migrate)
 
 
-def on_tables(settings: Settings, step: Callable[[Client, str], list[str]]) -> list[str]:
-    """Run a function of `sinks.migrate` on the tables of these settings and return its result. Raises Failed, Fixable."""
+def on_tables(settings: Settings, step: Callable[[Client, str], list[T]]) -> list[T]:
+    """Run a function of `sinks.migrate` or `sinks.retention` on these tables, return its result. Raises Failed, Fixable."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from sinks.base import SinkError

@@ -195,6 +195,9 @@ def test_migrator_looks_after_damaged_parts(filled: Path) -> None:
         f"CHECK TABLE {table}",
         "SELECT name FROM system.parts",
         "SELECT name FROM system.detached_parts",
+        "SELECT table FROM system.mutations",
+        f"ALTER TABLE {table} MODIFY TTL toStartOfMonth(IngestedAt) + INTERVAL 1 MONTH + INTERVAL 90 DAY",
+        f"ALTER TABLE {table} MATERIALIZE TTL",
         f"ALTER TABLE {table} DETACH PARTITION 190001",
         f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000",
     )

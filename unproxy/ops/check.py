@@ -17,6 +17,7 @@ from schemas.settings import Settings
 from schemas.tables import TABLES
 from schemas.topics import Topic, topics
 from sinks.migrate import lost_tables, pending
+from sinks.retention import Retention, days_in_words, retentions
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import ask
 from unproxy.query.client import of_settings
@@ -150,6 +151,17 @@ def _clickhouse(settings: Settings) -> Iterator[Finding]:
             yield Finding(False, f"table {name}: is lost with its rows; restore it, or run `unproxy migrate --lost`")
             continue
         yield _table(settings, name, {column.name: column.clickhouse for column in columns(kind)})
+    kept = on_tables(settings, lambda client, database: retentions(client, database, settings.retention))
+    yield from (_retention(one) for one in kept if one.months or one.wanted_days or one.differs or one.other_ttl)
+
+
+def _retention(one: Retention) -> Finding:
+    found = f"retention {one.table}: {one.in_words()}"
+    if one.differs:
+        return Finding(False, f"{found}; the settings state {days_in_words(one.wanted_days)}; run `unproxy migrate`")
+    if one.stale_parts and not one.changing:
+        return Finding(False, f"{found}; {one.stale_parts} parts have another date; run `unproxy migrate`")
+    return Finding(True, f"{found}; ClickHouse is updating its parts" if one.changing else found)
 
 
 def _table(settings: Settings, name: str, wanted: dict[str, str]) -> Finding:

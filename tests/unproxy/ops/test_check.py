@@ -10,6 +10,7 @@ from clickhouse_connect import get_client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.sections.inputs import IdentitySettings
+from schemas.sections.retention import RetentionSettings
 from schemas.settings import KafkaSettings, Settings
 from schemas.tables import TABLES
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
@@ -133,6 +134,49 @@ def test_lost_table_is_found_and_made_on_request(
     assert run(["--config", str(file), "migrate", "--lost"]) == 0
     assert capsys.readouterr().out == "table Rejects\nview Rejects\n"
     assert wrong(settings) == []
+
+
+def test_retention_is_shown_and_needs_consent(
+    settings: Settings, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another retention than the settings' is found; rows that it removes at once are named and kept without `--yes`."""
+    wiring.migrate(settings)
+    shorter = settings.model_copy(update={"retention": RetentionSettings(total_days=30)})
+    file = tmp_path / "settings.toml"
+    write_settings(shorter, file)
+    with get_client(
+        host=engine.host,
+        port=engine.port,
+        database=settings.clickhouse.database,
+        password=engine.secret.get_secret_value(),
+    ) as client:
+        client.command(
+            "INSERT INTO Rejects_versions (RecordId, IngestedAt) VALUES ('a', '2026-01-02 00:00:00')",
+            settings={"insert_allow_materialized_columns": 1},
+        )
+        shown = [finding.what for finding in checking.everything(settings) if finding.what.startswith("retention")]
+        assert shown == ["retention Rejects: unlimited; oldest rows written in 2026-01"]
+        assert (
+            "retention Rejects: unlimited; oldest rows written in 2026-01; the settings state 30 days; run `unproxy migrate`"
+            in wrong(shorter)
+        )
+
+        loss = "the retention removes Rejects: 1 stored rows, written in 2026-01"
+        assert run(["--config", str(file), "migrate", "--dry-run"]) == 0
+        printed = capsys.readouterr()
+        assert loss in printed.err
+        assert "retention Rejects: unlimited -> 30 days\n" in printed.out
+        assert run(["--config", str(file), "migrate"]) == 2
+        assert f"{loss}; run `unproxy migrate --yes`" in capsys.readouterr().err
+        assert (
+            client.command(
+                "SELECT count() FROM system.tables WHERE database = currentDatabase() AND engine_full LIKE '% TTL %'"
+            )
+            == 0
+        )
+        assert run(["--config", str(file), "migrate", "--yes"]) == 0
+        assert "retention Rejects: unlimited -> 30 days\n" in capsys.readouterr().out
+    assert wrong(shorter) == []
 
 
 def test_missing_topics_are_found_and_made(settings: Settings) -> None:
