@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from schemas.sections.retention import RetentionSettings
 from sinks.clickhouse import connect
 from sinks.migrate import migrate
-from sinks.retention import Month, Retention, apply, losses, retentions
+from sinks.retention import UNLIMITED_DAYS, Month, Retention, apply, losses, retentions
 from unproxy.local.servers.engine import Engine
 
 TABLE = "DeviceNetworkEvents"
@@ -119,6 +119,8 @@ def test_longer_retention_changes_the_dates_of_parts(client: Client, database: s
         await_dates(client, database, wanted)
         found = of_table(client, database, wanted)
         assert (found.stored_days, found.differs, found.going) == (days, False, ())
+        (kept,) = found.months
+        assert set(kept.parts_expire) == {kept.expires(days or UNLIMITED_DAYS)}
         assert apply(client, database, wanted) == []
     assert stored(client, database) == [month]
 
