@@ -118,6 +118,8 @@ def test_a_verb_imports_no_other() -> None:
         ["coverage", "dev-a", "20:00", "19:00"],
         ["timeline", "dev-a", "--from", "2026-11-25", "--to", "2026-11-24"],
         ["timeline", "dev-a", "--from", "20:00", "--to", "19:00"],
+        ["timeline", "dev-a", "--before", "2026-11-25"],
+        ["timeline", "dev-a", "--before", "soon/0123456789"],
         ["alerts", "--from", "2026-11-25", "--to", "2026-11-24"],
         ["alerts", "--domain", "two words"],
         ["simulate", "--rate", "-1"],

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.tables import Layer
+from schemas.tables import Layer, Outcome
 from unproxy.errors import Failed
-from unproxy.options import DataOption, Form, FormOption, as_iso, span_of, state_of
+from unproxy.options import DataOption, Form, FormOption, as_iso, span_of, state_of, utc_time
 from unproxy.output import in_color, notify, printable
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ def timeline(
     process: Annotated[str, typer.Option(metavar="TEXT", help="File name, command line or PID of the process.")] = "",
     text: Annotated[str, typer.Option(metavar="TEXT", help="Anywhere in target, address, outcome or process.")] = "",
     layer: Annotated[Layer | None, typer.Option(help="Only connections, or only destinations behind proxies.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only lines with this outcome.")] = None,
+    destination: Annotated[
+        str, typer.Option(metavar="NAME", help="Only this destination: a name with those below it, or an address.")
+    ] = "",
+    proxy: Annotated[
+        str, typer.Option(metavar="PROXY", help="Only through this proxy: address, with port, name.")
+    ] = "",
+    before: Annotated[
+        str, typer.Option(metavar="TIME/ID", help="Only lines after the row with this Timestamp and RecordId.")
+    ] = "",
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Maximum number of lines; the latest are shown.")
     ] = 1_000,
@@ -47,9 +57,13 @@ def timeline(
     from unproxy.query.timeline import timeline as rows_of
 
     span_of("--from", since, "--to", until)
+    after = _place("--before", before)
     with tables(state_of(context), data) as client:
         begin, end = _interval(client, device, since, until)
-        wanted = Wanted(device, as_iso(begin), as_iso(end), process, text, layer or "", limit, reverse)
+        wanted = Wanted(
+            device, as_iso(begin), as_iso(end), process, text, layer or "", limit, reverse, outcome or "", destination, proxy,
+            after,
+        )  # fmt: skip
         page = rows_of(client, wanted)
         unknown = "" if page.rows else never_seen(client, device)
         known = None if page.rows else span(client, device)
@@ -67,6 +81,14 @@ def timeline(
         typer.echo(f"the latest {limit:,} lines; --limit and --to show more", err=True)
     if known:
         typer.echo(printable(f"no such connections of {device}; {known.in_words()}"), err=True)
+
+
+def _place(option: str, given: str) -> str:
+    """Return the place of a row, its time as ClickHouse parses it. Raises BadParameter."""
+    time, sign, identity = given.partition("/")
+    if given and not (sign and identity):
+        raise typer.BadParameter(f'"{given}" is not Timestamp/RecordId, as --format json shows them', param_hint=option)
+    return f"{utc_time(option, time)}/{identity}" if given else ""
 
 
 def _interval(client: Client, device: str, since: str, until: str) -> tuple[Micros, Micros]:

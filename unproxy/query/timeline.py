@@ -37,6 +37,13 @@ class Wanted:
     limit: int = 1_000
     """The latest so many rows."""
     oldest_first: bool = False
+    outcome: str = ""
+    destination: str = ""
+    """A name, with all names below it, or an address."""
+    proxy: str = ""
+    """Address, address with port, or name of a proxy."""
+    before: str = ""
+    """The `place` of a row: only rows that follow it in the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,24 @@ def span(client: Client, device: str) -> Span:
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
     """Return the SQL for the rows, newest first, and its parameters: for one row more than wanted."""
-    asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
-    conditions = " AND ".join([OF_DEVICE, *(_CONDITIONS[name] for name in asked)])
+    conditions, asked = narrowed(wanted)
     return (
         f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {conditions} "
         "ORDER BY Timestamp DESC, RecordId DESC LIMIT {limit:UInt64}",
-        {"device": wanted.device, **asked, "limit": wanted.limit + 1},
+        {**asked, "limit": wanted.limit + 1},
     )
+
+
+def narrowed(wanted: Wanted) -> tuple[str, dict[str, object]]:
+    """Return the SQL condition for the rows that are asked for, and its parameters."""
+    asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
+    conditions = " AND ".join([OF_DEVICE, *(_CONDITIONS[name] for name in asked)])
+    return conditions, {"device": wanted.device, **asked}
+
+
+def place(row: Row) -> str:
+    """Return the place of a row in the list, for `Wanted.before`: its time and RecordId."""
+    return f"{row['Timestamp']}/{row['RecordId']}"
 
 
 _COLUMNS = (
@@ -104,6 +122,8 @@ _TEXT = (
     "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, ' ', "
     "ConnectionId, ' ', RecordId)"
 )
+_PLACE_TIME = "parseDateTime64BestEffort(splitByChar('/', {before:String})[1], 6, 'UTC')"
+_PLACE_ID = "splitByChar('/', {before:String})[2]"
 _CONDITIONS = {
     "since": f"Timestamp >= {TIME % 'since'}",
     "until": f"Timestamp < {TIME % 'until'}",
@@ -111,6 +131,12 @@ _CONDITIONS = {
     "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String})",
     "text": f"positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0",
     "layer": "Layer = {layer:String}",
+    "outcome": "Outcome = {outcome:String}",
+    "destination": "(Layer = 'destination' OR ProxyIP = '') AND (RemoteIP = {destination:String} OR DestinationHost = "
+    "lowerUTF8({destination:String}) OR endsWith(DestinationHost, concat('.', lowerUTF8({destination:String}))))",
+    "proxy": "ProxyIP != '' AND has([ProxyIP, ProxyName, concat(ProxyIP, ':', toString(ifNull(ProxyPort, 0))), "
+    "concat('[', ProxyIP, ']:', toString(ifNull(ProxyPort, 0)))], {proxy:String})",
+    "before": f"Timestamp <= {_PLACE_TIME} AND (Timestamp < {_PLACE_TIME} OR RecordId < {_PLACE_ID})",
 }
 """The condition of each field of `Wanted` that may be empty."""
 

@@ -19,7 +19,7 @@ from tests.unproxy.terminal import HOSTILE, strange
 from unproxy.query import screen
 from unproxy.query.client import Client
 from unproxy.query.formats import PIPE_CHARS
-from unproxy.query.timeline import Wanted, as_objects, marks, question, short_ids, span, target, timeline
+from unproxy.query.timeline import Wanted, as_objects, marks, place, question, short_ids, span, target, timeline
 
 BLOCKED_PART = ("2026-11-24T19:07:43.270000Z", "2026-11-24T19:07:43.300000Z")
 PROXY = "198.51.100.80"
@@ -110,6 +110,45 @@ def test_text_finds_the_target_where_it_is_shown(client: Client) -> None:
     assert rows
     assert all(target(row).startswith("news.good3.example:80") for row in rows)
     assert {row["Layer"] for row in timeline(client, Wanted("dev-b", layer="connection")).rows} == {"connection"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "of_row"),
+    [
+        ({"outcome": "blocked"}, lambda row: row["Outcome"] == "blocked"),
+        ({"destination": "GOOD3.example"}, lambda row: target(row).split(":")[0].endswith("good3.example")),
+        ({"destination": "news.good3.example"}, lambda row: target(row).startswith("news.good3.example:")),
+        ({"proxy": PROXY}, lambda row: row["ProxyIP"] == PROXY),
+        ({"proxy": f"{PROXY}:3128"}, lambda row: (row["ProxyIP"], row["ProxyPort"]) == (PROXY, 3128)),
+    ],
+)
+def test_filters_keep_what_a_line_shows(client: Client, filters: dict[str, str], of_row: Any) -> None:
+    """Each filter gives the rows whose lines show it, and no other."""
+    wanted = [row for row in timeline(client, Wanted("dev-b")).rows if of_row(row)]
+    found = timeline(client, Wanted("dev-b", **filters)).rows  # type: ignore[arg-type]
+
+    assert found == wanted != []
+
+
+def test_part_of_a_name_is_no_destination(client: Client) -> None:
+    """Neither the beginning nor the end of a label matches."""
+    assert [timeline(client, Wanted("dev-b", destination=name)).rows for name in ("news.good3", "ood3.example")] == [
+        [],
+        [],
+    ]
+
+
+def test_pages_follow_each_other(client: Client, verb: Verb) -> None:
+    """Rows after the place of the last one continue the list, also among rows of one time; the command takes places, too."""
+    everything = list(timeline(client, Wanted("dev-b")).rows)
+    pages, before = list[Any](), ""
+    while rows := timeline(client, Wanted("dev-b", limit=37, before=before)).rows:
+        pages += rows
+        before = place(rows[-1])
+    code, out, _ = verb("timeline", "dev-b", "--before", place(everything[10]), "--limit", "1", "--format", "jsonl")
+
+    assert pages == everything
+    assert (code, json.loads(out)["RecordId"]) == (0, everything[11]["RecordId"])
 
 
 def test_values_never_become_sql() -> None:
