@@ -151,7 +151,12 @@ def _clickhouse(settings: Settings) -> Iterator[Finding]:
             yield Finding(False, f"table {name}: is lost with its rows; restore it, or run `unproxy migrate --lost`")
             continue
         yield _table(settings, name, {column.name: column.clickhouse for column in columns(kind)})
-    kept = on_tables(settings, lambda client, database: retentions(client, database, settings.retention))
+    try:
+        kept = on_tables(settings, lambda client, database: retentions(client, database, settings.retention))
+    except Failed as error:
+        # The writer of the tables may not read system.parts and system.mutations, and has no use for them.
+        yield Finding(True, f"retention: cannot be read by this user: {error}")
+        return
     yield from (_retention(one) for one in kept if one.months or one.wanted_days or one.differs or one.other_ttl)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect import get_client
+from clickhouse_connect.driver.client import Client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.sections.inputs import IdentitySettings
@@ -15,6 +16,7 @@ from schemas.settings import KafkaSettings, Settings
 from schemas.tables import TABLES
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.migrate import pending
+from sinks.retention import Retention
 from unproxy import wiring
 from unproxy.cli import run
 from unproxy.errors import Failed, Fixable
@@ -133,6 +135,21 @@ def test_lost_table_is_found_and_made_on_request(
     assert capsys.readouterr().out == "table Rejects\n"
     assert run(["--config", str(file), "migrate", "--lost"]) == 0
     assert capsys.readouterr().out == "table Rejects\nview Rejects\n"
+    assert wrong(settings) == []
+
+
+def test_check_goes_on_without_the_retention(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who may not read ClickHouse's tables of parts and mutations sees everything else; nothing is wrong."""
+
+    def refused(client: Client, *_: object) -> list[Retention]:
+        client.query("SELECT * FROM system.no_such_table")
+        return []
+
+    wiring.migrate(settings)
+    monkeypatch.setattr(checking, "retentions", refused)
+    found = list(checking.everything(settings))
+
+    assert [one.what.partition(": ")[0] for one in found if one.what.startswith("retention")] == ["retention"]
     assert wrong(settings) == []
 
 
