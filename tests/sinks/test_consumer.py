@@ -86,7 +86,7 @@ def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_
         process = SinkProcess(settings, tmp_path / "sink.log").start()
         before = seen
         until(lambda before=before: ask(settings, stored) > before)  # type: ignore[misc]  # mypy cannot infer it
-        until(lambda: (scrape(port) or {}).get("unproxy_sink_rows_written_total", {})["DeviceNetworkEvents"] > 0)
+        until(lambda: (scrape(port) or {}).get("unproxy_sink_rows_written_total", {}).get("DeviceNetworkEvents", 0) > 0)
         process.kill()
         seen = ask(settings, stored)
         assert seen < 5_000, "it was too quick to be killed in the middle"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,11 @@ def parts_of(folder: Path) -> list[int]:
 
 def open_files(folder: Path) -> list[str]:
     """Files and folders of a data folder that are not for their owner only."""
-    found = {path: path.lstat().st_mode for path in (folder, *folder.rglob("*"))}
+    inside = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    found = {}
+    for path in (folder, *inside):
+        with suppress(FileNotFoundError):  # ClickHouse removes parts that it has merged.
+            found[path] = path.lstat().st_mode
     # Links have no mode of their own.
     return [str(path) for path, mode in found.items() if mode & 0o077 and not stat.S_ISLNK(mode)]
 
